@@ -1,0 +1,224 @@
+"""Where the arithmetic happens, and why there.
+
+The only module that imports CuPy (`_kernels` may, too). Everything else asks `namespace(x)` for
+the array module of an array and writes array-API-standard code against it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import nullcontext
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+logger = logging.getLogger("gpukmeans")
+
+# `device="auto"` sends host data to a GPU from this n_samples * n_features * n_clusters on.
+# Arithmetic, not a measurement: twenty iterations of this size take a CPU core about a second,
+# which is what a first CUDA context and its kernels cost.
+WORTH_A_GPU = 1_000_000_000
+
+_INSTALL = "install CuPy with: python -m pip install 'gpukmeans[cuda12x]' (or 'gpukmeans[cuda13x]')"
+
+
+class Device(NamedTuple):
+    """A place for arrays: the CPU, a CUDA device, or another array-API namespace's device."""
+
+    kind: str  # "cpu", "cuda" or "array"
+    name: str  # what `device_` says: "cpu", "cuda:0 NVIDIA H100", "array_api_strict ..."
+    reason: str  # why this one, for `doctor` and the log
+    xp: Any = np  # the array module that computes there
+    number: int = 0  # of the CUDA device
+    target: Any = None  # the standard's device object, for kind "array"
+
+
+CPU = Device("cpu", "cpu", "asked for with device='cpu'")
+
+
+# --- arrays -----------------------------------------------------------------------------------
+
+
+def is_cupy(x: Any) -> bool:
+    """Whether x is a CuPy array (without importing CuPy)."""
+    return type(x).__module__.partition(".")[0] == "cupy"
+
+
+def is_device_array(x: Any) -> bool:
+    """Whether x is an array of a namespace other than NumPy: results go back to that namespace."""
+    return is_cupy(x) or (hasattr(x, "__array_namespace__") and not isinstance(x, (np.ndarray, np.generic)))
+
+
+def namespace(x: Any) -> Any:
+    """The array module of x: `numpy`, `cupy`, or what the array itself names."""
+    if is_cupy(x):
+        import cupy
+
+        return cupy
+    return x.__array_namespace__() if is_device_array(x) else np
+
+
+def is_single(dtype: Any) -> bool:
+    """Whether a dtype of any namespace is float32."""
+    return "float32" in str(dtype)
+
+
+def placement(x: Any) -> dict[str, Any]:
+    """Keyword arguments that make a creation function put its result where x is."""
+    return {"device": x.device} if is_device_array(x) and not is_cupy(x) else {}
+
+
+def home_of(x: Any) -> Device:
+    """The place where x lives, and where results computed from it go back to."""
+    if is_cupy(x):
+        return _cuda_device(int(x.device.id), "the input lives there")
+    if is_device_array(x):
+        xp = namespace(x)
+        name = f"{xp.__name__} {x.device}"
+        return Device("array", name, "the input lives there", xp=xp, target=x.device)
+    return CPU
+
+
+def to_host(x: Any) -> np.ndarray:
+    """x as a NumPy array; a copy only if it lives elsewhere."""
+    if is_cupy(x):
+        return x.get()
+    if not is_device_array(x):
+        return np.asarray(x)
+    try:
+        return np.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        host = x.__array_namespace__().__array_namespace_info__().default_device()
+        return np.asarray(x.to_device(host))
+
+
+def to_device(x: Any, device: Device) -> Any:
+    """x as an array on `device`; the same object if it is there already."""
+    if device.kind == "cpu":
+        return to_host(x)
+    if device.kind == "cuda":
+        with device.xp.cuda.Device(device.number):
+            if not is_cupy(x):
+                return device.xp.asarray(to_host(x))
+            return x if int(x.device.id) == device.number else device.xp.array(x)
+    if is_device_array(x) and namespace(x) is device.xp and x.device == device.target:
+        return x
+    return device.xp.asarray(to_host(x), device=device.target)
+
+
+def scope(device: Device) -> Any:
+    """A context in which `device` is CUDA's current device (nothing for other kinds)."""
+    return device.xp.cuda.Device(device.number) if device.kind == "cuda" else nullcontext()
+
+
+# --- choosing a device ------------------------------------------------------------------------
+
+
+def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
+    """Choose where to compute.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "cuda:N"}
+        "auto" stays where X lives if that is a device; host data goes to the first usable CUDA
+        device when `work` is at least `WORTH_A_GPU`, otherwise to the CPU. "cuda" never falls back.
+    X : array, optional
+        The input.
+    work : float, optional
+        n_samples * n_features * n_clusters; None counts as large.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one of the above.
+    RuntimeError
+        If a CUDA device is asked for and none can be used; the message says why.
+    """
+    if device == "cpu":
+        return CPU
+    if device == "auto":
+        return home_of(X) if X is not None and is_device_array(X) else _auto(work)
+    match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
+    if match is None:
+        raise ValueError(
+            f"device={device!r} is not known. Give 'auto', 'cpu', 'cuda' or 'cuda:N' (N is a device number)."
+        )
+    count, why_not = _cuda_state()
+    if why_not:
+        raise RuntimeError(f"device={device!r} needs a usable CUDA GPU: {why_not}. Or use device='auto'.")
+    index = int(match[1] or 0)
+    if index >= count:
+        raise RuntimeError(f"device={device!r} does not exist: {count} CUDA device(s), numbered from 0.")
+    return _cuda_device(index, f"asked for with device={device!r}")
+
+
+def _auto(work: float | None) -> Device:
+    if work is not None and work < WORTH_A_GPU:
+        reason = f"n*d*k = {work:.3g} is below {WORTH_A_GPU:.0e}, where a GPU starts to pay"
+        return CPU._replace(reason=reason)
+    _, why_not = _cuda_state()
+    if not why_not:
+        return _cuda_device(0, "the first usable CUDA device, and the problem is large enough")
+    _log_fallback(why_not)
+    return CPU._replace(reason=f"no usable CUDA device: {why_not}")
+
+
+@cache
+def _log_fallback(why_not: str) -> None:  # cached: said once for each reason
+    logger.info("device='auto' computes on the CPU: %s", why_not)
+
+
+def _cuda_device(index: int, reason: str) -> Device:
+    import cupy
+
+    label = cupy.cuda.runtime.getDeviceProperties(index)["name"]
+    label = label.decode() if isinstance(label, bytes) else str(label)
+    return Device("cuda", f"cuda:{index} {label}", reason, xp=cupy, number=index)
+
+
+def _cuda_state() -> tuple[int, str]:
+    """The number of usable CUDA devices, and why none can be used ('' if one can)."""
+    try:
+        import cupy
+    except ImportError as error:
+        missing = getattr(error, "name", None) == "cupy"
+        return 0, f"CuPy is not installed ({_INSTALL})" if missing else f"CuPy does not import ({error})"
+    return _probe(cupy)
+
+
+@cache
+def _probe(cupy: Any) -> tuple[int, str]:
+    """Count devices and run one tiny kernel: a driver alone does not make a device usable."""
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+        if count == 0:
+            return 0, "the driver lists no device"
+        with cupy.cuda.Device(0):
+            answer = int((cupy.arange(4) * 2).sum().get())
+    except Exception as error:  # CuPy raises many types here; each of them means "not usable"
+        return 0, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no message'}"
+    return (count, "") if answer == 12 else (0, f"a test kernel gave {answer} instead of 12")
+
+
+def describe() -> dict[str, Any]:
+    """Facts about devices for `gpukmeans doctor`."""
+    count, why_not = _cuda_state()
+    version = None
+    if "not installed" not in why_not:
+        try:
+            import cupy
+
+            version = cupy.__version__
+        except ImportError:
+            version = "does not import"
+    names = [_cuda_device(i, "").name for i in range(count)]
+    choice = _auto(None)
+    return {
+        "cupy": version,
+        "cuda": why_not or f"{count} usable device(s)",
+        "devices": names,
+        "auto": f"{choice.name}: {choice.reason}",
+        "bound": WORTH_A_GPU,
+    }

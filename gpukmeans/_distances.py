@@ -1,0 +1,167 @@
+"""The distance primitives over blocks of rows, in array-API-standard terms.
+
+These bodies are the specification: they run on NumPy, CuPy and any other namespace of the standard,
+read nothing back to the host, and have fixed shapes. `operations(array)` puts a faster kernel in
+place of a body where there is one.
+
+Shapes: m rows of a block, n rows in all, k centres, d features, t candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ._device import namespace, placement
+from ._frame import Frame, Nearest, Targets, doubt_limit, local, nearest_directly
+from ._kernels import OPERATIONS, find
+
+
+class Operations(NamedTuple):
+    """The functions a plan works with: kernels where there are any, bodies elsewhere."""
+
+    moments: Callable[..., tuple[Any, Any, Any]]
+    nearest: Callable[..., Nearest]
+    accumulate: Callable[..., tuple[Any, Any, Any]]
+    accumulate_moves: Any  # a kernel or None: always add up all rows
+    squared_to_own: Callable[..., Any]
+    lower_to: Callable[..., Any]
+    cluster_distance_sums: Callable[..., Any]
+
+
+def operations(array: Any) -> Operations:
+    """The kernels for this kind of array, and the bodies where there is none."""
+    chosen: dict[str, Any] = {op: find(op, array) or globals().get(op) for op in OPERATIONS}
+    return Operations(**chosen)
+
+
+def moments(rows: Any, frame: Frame, space: Any = None) -> tuple[Any, Any, Any]:
+    """Sum (d,), sum of squares (d,) and largest magnitude of rows about the shift, in float64."""
+    xp = namespace(rows)
+    x = xp.astype(rows, xp.float64) - frame.shift
+    return xp.sum(x, axis=0), xp.sum(x * x, axis=0), xp.max(xp.abs(x))
+
+
+def nearest(rows: Any, frame: Frame, targets: Targets, capacity: int, space: Any = None) -> Nearest:
+    """Index of the centre nearest to each row, the lowest index on exact ties.
+
+    Fast distances decide most rows. Rows where a second centre lies within the error bound are
+    decided again by float64 differences, up to `capacity` of them: a fixed number, so that no shape
+    depends on the data and nothing is read back.
+
+    Parameters
+    ----------
+    rows : array of shape (m, d), any real dtype
+    frame : Frame
+    targets : Targets
+    capacity : int
+        How many doubtful rows can be decided again; m decides all.
+    space : Workspace, optional
+        Scratch memory for kernels; this body does not use it.
+    """
+    xp = namespace(rows)
+    capacity = min(capacity, rows.shape[0])
+    x = local(rows, frame)
+    fast = x @ xp.matrix_transpose(targets.augmented[:, :-1]) + targets.augmented[None, :, -1]
+    best = xp.min(fast, axis=1)
+    close = fast <= doubt_limit(best, xp.sum(x * x, axis=1), targets)[:, None]
+    doubtful = xp.sum(xp.astype(close, xp.int32), axis=1) != 1
+    rank = xp.cumulative_sum(xp.astype(doubtful, xp.int64))  # 1 for the first doubtful row, ...
+    wanted = xp.arange(1, capacity + 1, dtype=xp.int64, **placement(rows))
+    which = xp.minimum(xp.searchsorted(rank, wanted), wanted * 0 + (rows.shape[0] - 1))
+    decided = nearest_directly(xp.take(rows, which, axis=0), targets.centers)
+    slot = xp.clip(rank - 1, 0, capacity - 1)
+    labels = xp.where(
+        doubtful & (rank <= capacity),
+        xp.take(decided, slot),
+        xp.astype(xp.argmax(xp.astype(close, xp.int8), axis=1), xp.int32),
+    )
+    return Nearest(labels, rank[-1], xp.clip(rank[-1] - capacity, 0, None))
+
+
+def accumulate(
+    rows: Any, weights: Any, labels: Any, frame: Frame, n_clusters: int, space: Any = None
+) -> tuple[Any, Any, Any]:
+    """Sums over the rows of each cluster.
+
+    Parameters
+    ----------
+    rows : array of shape (m, d)
+    weights : array of shape (m,) float64, or None for ones
+    labels : array of shape (m,) int32
+
+    Returns
+    -------
+    sums : (k, d) float64, of w (x - shift)
+    weights : (k,) float64
+    counts : (k,) int64, rows of positive weight
+    """
+    xp = namespace(rows)
+    x = xp.astype(rows, xp.float64) - frame.shift
+    clusters = xp.arange(n_clusters, dtype=xp.int32, **placement(rows))
+    member = labels[:, None] == clusters[None, :]
+    one_hot = xp.astype(member, xp.float64)
+    if weights is not None:
+        one_hot = one_hot * weights[:, None]
+        member = member & (weights > 0)[:, None]
+    counts = xp.sum(xp.astype(member, xp.int64), axis=0)
+    return xp.matrix_transpose(one_hot) @ x, xp.sum(one_hot, axis=0), counts
+
+
+def squared_to_own(rows: Any, labels: Any, centers: Any, space: Any = None) -> Any:
+    """Squared distance of each row to its own centre by float64 differences, shape (m,)."""
+    xp = namespace(rows)
+    difference = xp.astype(rows, xp.float64) - xp.take(centers, labels, axis=0)
+    return xp.sum(difference * difference, axis=1)
+
+
+def squared_distances(x: Any, y: Any) -> Any:
+    """Squared distances between float64 rows x (m, d) and y (q, d) near the origin, shape (m, q).
+
+    What lies within rounding of zero is zero, so that a row and its copies are at no distance.
+    """
+    xp = namespace(x)
+    size = xp.sum(x * x, axis=1)[:, None] + xp.sum(y * y, axis=1)[None, :]
+    squared = size - 2.0 * (x @ xp.matrix_transpose(y))
+    noise = 2.0**-53 * (2 * x.shape[1] + 8)
+    return xp.where(squared <= noise * size, 0.0, squared)
+
+
+def lower_to(rows: Any, closest: Any, frame: Frame, candidates: Any, space: Any = None) -> Any:
+    """For each candidate, the squared distances of the rows to the nearest centre if it joined.
+
+    Each row is read once for all candidates (k-means++).
+
+    Parameters
+    ----------
+    rows : array of shape (m, d)
+    closest : array of shape (m,) float64
+        Squared distance to the nearest centre chosen so far, in the frame's scale.
+    frame : Frame
+    candidates : array of shape (t, d), rows of the data
+
+    Returns
+    -------
+    lowered : (t, m) float64
+    """
+    xp = namespace(rows)
+    squared = squared_distances(local(candidates, frame.precise()), local(rows, frame.precise()))
+    return xp.minimum(squared, closest[None, :])
+
+
+def cluster_distance_sums(x: Any, y: Any, one_hot: Any, space: Any = None) -> Any:
+    """Sums of the distances from each row of x to the members of each cluster among the rows of y.
+
+    Parameters
+    ----------
+    x : array of shape (m, d), float64, near the origin
+    y : array of shape (q, d), float64, in the same coordinates
+    one_hot : array of shape (q, k), float64
+        Membership of the rows of y; several labelings may stand side by side.
+
+    Returns
+    -------
+    sums : (m, k) float64
+    """
+    xp = namespace(x)
+    return xp.sqrt(squared_distances(x, y)) @ one_hot

@@ -1,0 +1,113 @@
+"""Coordinates: the local frame of a fit, centres seen from it, and how far fast distances can be trusted.
+
+Squared distances by the expanded formula |c|^2 - 2 x.c lose digits when the data lie far from the
+origin. So every block of rows is looked at from a reference point near the data (the *shift*), and
+scaled by a power of two when squares would leave the range of the dtype. Both are exact to undo.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ._device import is_single, namespace
+
+# Largest magnitude whose square, summed over a great many rows, still fits into float64.
+LARGEST = 1e140
+
+# A squared norm no row of a frame comes near (rows are scaled to at most 1e10 a feature): a centre
+# beyond it wins only where all are, and then direct differences decide.
+_FAR = 1e30
+
+# Elements of the largest temporary of a direct comparison (4 MB of float64).
+_DIRECT_ELEMENTS = 1 << 19
+
+
+class Frame(NamedTuple):
+    """Local coordinates: x_local = (x - shift) * scale, in `dtype`."""
+
+    shift: Any  # (d,) float64, each entry representable in dtype
+    scale: float  # a power of two; 1.0 unless squares would overflow or underflow
+    dtype: Any  # what distances are computed in: float32 for float32 rows, else float64
+
+    def precise(self) -> Frame:
+        """The same frame in float64."""
+        return self._replace(dtype=namespace(self.shift).float64)
+
+
+class Targets(NamedTuple):
+    """Centres made ready for one pass over the rows."""
+
+    centers: Any  # (k, d) float64, original coordinates: what decides in the end
+    augmented: Any  # (k, d + 1) frame.dtype, local: [-2 c | |c|^2]
+    reach: Any  # () float64: the largest |c|, local
+    trust: float  # unit roundoff times the length of the sums: relative error of a fast distance
+
+
+class Nearest(NamedTuple):
+    """What one block's search for nearest centres found."""
+
+    labels: Any  # (m,) int32
+    doubtful: Any  # int: rows that fast distances could not decide
+    undecided: Any  # int: doubtful rows beyond the capacity, whose labels are not certified
+
+
+def local(rows: Any, frame: Frame) -> Any:
+    """Rows of any real dtype and layout in the frame's coordinates, shape (m, d)."""
+    xp = namespace(rows)
+    x = xp.astype(rows, frame.dtype)
+    x = x if frame.scale == 1.0 else x * frame.scale
+    return x - xp.astype(frame.shift * frame.scale, frame.dtype)
+
+
+def make_targets(centers: Any, frame: Frame) -> Targets:
+    """Centres of shape (k, d), float64 and original coordinates, seen from the frame."""
+    xp = namespace(centers)
+    seen = (centers - frame.shift) * frame.scale
+    norms = xp.sum(seen * seen, axis=1)
+    far = norms > _FAR
+    seen = xp.where(far[:, None], 0.0, seen)
+    norms = xp.where(far, _FAR, norms)
+    augmented = xp.astype(xp.concat([-2.0 * seen, norms[:, None]], axis=1), frame.dtype)
+    return Targets(centers, augmented, xp.sqrt(xp.max(norms)), trust(frame.dtype, centers.shape[1]))
+
+
+def trust(dtype: Any, n_features: int) -> float:
+    """Relative error bound of |c|^2 - 2 x.c in that dtype, against |c|^2 + 2 |x| |c|.
+
+    A sum of d products in any order errs by at most d u; a sum of many errs by more than 8 sqrt(d) u
+    with a probability below d 1e-13 (Higham and Mary, "A new approach to probabilistic rounding error
+    analysis", SIAM J. Sci. Comput. 41, 2019). Rounding the row, the centre and the norm adds a few
+    units. In float64 the norm is itself such a sum, hence the factor 2.
+    """
+    length = min(n_features, 8 * n_features**0.5) + 10
+    return 2.0**-24 * length if is_single(dtype) else 2.0**-53 * 2 * length
+
+
+def doubt_limit(best: Any, row_norms: Any, targets: Targets) -> Any:
+    """The value below which another centre may in truth be as near as the best one, per row.
+
+    With b the relative error, a centre of norm |c| has its distance known to b (2|x||c| + |c|^2).
+    The true nearest centre cannot be farther from the row than the best one, so its norm is at most
+    |x| + dist(x, best), whatever other centres do: a far outlier does not spoil a row. Adding the
+    two errors gives b (16 |x|^2 + 6 best) for `best` without |x|^2; the norm is also at most the
+    largest centre's, which is the better bound for data of many features.
+    """
+    xp = namespace(best)
+    b = targets.trust
+    one = xp.astype(targets.reach, best.dtype)
+    by_row = best * (1 + 6 * b) + row_norms * (16 * b)
+    by_reach = best + (2 * b) * one * (2 * xp.sqrt(xp.max(row_norms)) + one)
+    return xp.minimum(by_row, by_reach)
+
+
+def nearest_directly(rows: Any, centers: Any) -> Any:
+    """Nearest centre by float64 differences in original coordinates, shape (m,) int32."""
+    xp = namespace(rows)
+    (m, d), k = rows.shape, centers.shape[0]
+    step = max(1, _DIRECT_ELEMENTS // (k * d))
+    parts = []
+    for start in range(0, m, step):
+        difference = xp.astype(rows[start : start + step, :], xp.float64)[:, None, :] - centers[None, :, :]
+        squared = xp.sum(difference * difference, axis=2)
+        parts.append(xp.astype(xp.argmin(squared, axis=1), xp.int32))
+    return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -1,0 +1,151 @@
+"""Lloyd's algorithm: assign every row to its nearest centre, move each centre to the mean of its rows.
+
+Written once, for every array module. One small array is read back to the host per iteration; all
+decisions are taken from it.
+
+References
+----------
+S. P. Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28 (1982).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._device import namespace, placement, to_host
+from ._plan import Partial, Plan, Step
+
+
+class Record(NamedTuple):
+    """What the host must know of an iteration."""
+
+    changed: int  # rows with a new label
+    empty: int  # clusters without a row of positive weight
+    doubtful: int  # rows that fast distances could not decide
+    undecided: int  # rows whose labels are not certified
+    shift: float  # sum of the squared moves of the centres
+
+
+class Fit(NamedTuple):
+    """The outcome of one run."""
+
+    centers: Any  # (k, d) float64
+    n_iter: int
+
+
+def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, verbose: int) -> Fit:
+    """Run Lloyd's algorithm from given centres, with scikit-learn's stopping rules.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its `labels` are the ones of the last iteration afterwards.
+    centers : array of shape (k, d), float64, on the plan's device
+    max_iter : int
+    tol : float
+        Bound on the sum of squared moves of the centres, in squared units of the data.
+    verbose : int
+        Non-zero prints a line an iteration, as scikit-learn does.
+    """
+    plan.start()
+    for iteration in range(max_iter):
+        step, moved, record = _iterate(plan, centers)
+        plan.keep(step, record.changed)
+        if verbose:
+            print(f"Iteration {iteration}, inertia {plan.inertia(step.labels, centers)}.")
+        centers = moved
+        if record.changed == 0:
+            if verbose:
+                print(f"Converged at iteration {iteration}: strict convergence.")
+            break
+        if record.shift <= tol:
+            if verbose:
+                print(f"Converged at iteration {iteration}: center shift {record.shift} within tolerance {tol}.")
+            break
+    if not step.exact:  # end on sums that no difference has rounded
+        centers = update_centers(plan.add_up(step.labels), centers, plan.frame.shift)
+    return Fit(centers, iteration + 1)
+
+
+def _iterate(plan: Plan, centers: Any) -> tuple[Step, Any, Record]:
+    """One assignment and the centres it leads to."""
+    while True:
+        step = plan.step(centers)
+        moved = update_centers(step.partial, centers, plan.frame.shift)
+        record = _read(step, centers, moved)
+        if not plan.repeat(record.undecided, record.doubtful):
+            break
+    if record.empty:
+        step = step._replace(partial=plan.add_up(step.labels), exact=True)
+        partial = relocate_empty(plan, step, centers, record.empty)
+        moved = update_centers(partial, centers, plan.frame.shift)
+        record = _read(step, centers, moved)
+    return step, moved, record
+
+
+def _read(step: Step, centers: Any, moved: Any) -> Record:
+    """Fetch in one small copy what the host has to decide on."""
+    xp = namespace(centers)
+    counted = (step.changed, xp.sum(xp.astype(step.partial.counts == 0, xp.int64)), step.doubtful, step.undecided)
+    shift = xp.sum((moved - centers) ** 2)
+    if xp is not np:
+        facts = [xp.astype(_as_array(fact, centers), xp.float64) for fact in (*counted, shift)]
+        *counted, shift = to_host(xp.stack(facts)).tolist()
+    changed, empty, doubtful, undecided = (int(count) for count in counted)
+    return Record(changed, empty, doubtful, undecided, float(shift))
+
+
+def _as_array(value: Any, like: Any) -> Any:
+    xp = namespace(like)
+    return xp.full((), value, dtype=xp.int64, **placement(like)) if isinstance(value, int) else value
+
+
+def update_centers(partial: Partial, centers: Any, shift: Any) -> Any:
+    """Means of the clusters; a cluster that is empty even so goes where the heaviest one is.
+
+    Parameters
+    ----------
+    partial : Partial
+    centers : array of shape (k, d), float64
+        The centres before; only their shape and place are used.
+    shift : array of shape (d,), float64
+        Reference point of `partial.sums`.
+    """
+    xp = namespace(centers)
+    filled = (partial.counts > 0) & (partial.weights > 0)
+    weights = xp.where(filled, partial.weights, 1.0)
+    means = shift + partial.sums / weights[:, None]
+    heaviest = xp.take(means, xp.reshape(xp.argmax(partial.weights), (1,)), axis=0)
+    return xp.where(filled[:, None], means, heaviest)
+
+
+def relocate_empty(plan: Plan, step: Step, centers: Any, n_empty: int) -> Partial:
+    """Give every empty cluster one of the rows farthest from their centres.
+
+    Rows of positive weight are taken by distance descending, then index ascending. Nothing moves
+    when all rows sit on their centres: there are fewer distinct rows than clusters.
+    """
+    xp, partial = plan.xp, step.partial
+    distances = plan.squared_to_own(step.labels, centers)
+    if plan.weights is not None:
+        distances = xp.where(plan.weights > 0, distances, -1.0)
+    places = placement(distances)
+    indices = xp.arange(distances.shape[0], dtype=xp.int64, **places)
+    hopeful = xp.astype(xp.max(distances) > 0, xp.float64)
+    empty = partial.counts == 0
+    rank = xp.cumulative_sum(xp.astype(empty, xp.int64))  # the i-th empty cluster takes the i-th row
+    clusters = xp.arange(plan.n_clusters, dtype=xp.int32, **places)
+    sums, weights, counts = partial
+    for i in range(n_empty):
+        row = xp.reshape(xp.argmax(distances), (1,))  # the first of equals
+        distances = xp.where(indices == row, -1.0, distances)
+        x = xp.astype(xp.take(plan.rows, row, axis=0), xp.float64) - plan.frame.shift
+        weight = hopeful if plan.weights is None else hopeful * xp.take(plan.weights, row)
+        gain = xp.astype(empty & (rank == i + 1), xp.float64)
+        change = gain - xp.astype(clusters == xp.take(step.labels, row), xp.float64)
+        weights = weights + change * weight
+        sums = sums + (change * weight)[:, None] * x
+        counts = counts + xp.astype(change * hopeful, xp.int64)
+    return Partial(sums, weights, counts)

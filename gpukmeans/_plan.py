@@ -1,0 +1,395 @@
+"""What lives as long as a fit: the grid of rows, the frame, the chosen kernels, the threads.
+
+`prepare` makes a `Plan` once; the loops then ask it for passes over the rows. Floating-point sums
+depend on their order, so the order is fixed here, once for all: rows are cut into *tiles*, tiles
+into *lanes*, both from (n, d, k, dtype, device kind) alone. A tile is summed by one call, a lane
+adds its tiles in order, lanes are added in order. Threads, blocks and memory limits only change
+who computes which tile when, and never a bit of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn import get_config
+
+from ._device import Device, is_single, namespace, placement, scope, to_device, to_host
+from ._distances import Operations, operations, squared_distances
+from ._frame import LARGEST, Frame, local, make_targets
+from ._threads import Workers, Workspace, n_threads, one_blas_thread
+
+_SAMPLE = 512  # rows that the reference point is taken from
+_BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
+_ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
+
+
+class Partial(NamedTuple):
+    """What one pass over the rows adds up for the new centres."""
+
+    sums: Any  # (k, d) float64, of w (x - shift)
+    weights: Any  # (k,) float64
+    counts: Any  # (k,) int64, rows of positive weight
+
+
+class Step(NamedTuple):
+    """One pass: every row's nearest centre, and the sums of the clusters so formed."""
+
+    partial: Any  # Partial, or None from a pass that adds nothing up
+    lanes: Sequence[Partial]  # the lanes that `partial` is the sum of
+    exact: bool  # added up from all rows, not from the rows that moved
+    labels: Any  # (n,) int32
+    changed: Any  # rows whose label is not the plan's
+    doubtful: Any  # rows that fast distances could not decide
+    undecided: Any  # rows left uncertified: the pass has to be repeated
+
+
+class Moments(NamedTuple):
+    """Facts about the rows that a fit needs before it starts (float64, on the host)."""
+
+    mean: np.ndarray  # (d,), unweighted
+    variance: np.ndarray  # (d,), unweighted, with divisor n
+    peak: float  # largest magnitude of a feature about the shift
+
+
+class Grid(NamedTuple):
+    """Lanes of tiles of rows: the order of all sums."""
+
+    tile: int
+    lanes: list[list[tuple[int, int]]]
+
+
+def make_grid(n_samples: int, n_features: int, n_clusters: int, kind: str) -> Grid:
+    """Cut rows into tiles (a power of two, at most about 4 MB of float64 on the CPU) and tiles into lanes."""
+    if kind == "cpu":
+        rows, most = min((1 << 19) // n_features, (1 << 22) // n_clusters), 1 << 15
+    else:
+        rows, most = (1 << 22) // max(n_features, n_clusters), 1 << 17
+    tile = max(64, min(most, 1 << (max(rows, 1).bit_length() - 1)))
+    tiles = [(a, min(a + tile, n_samples)) for a in range(0, n_samples, tile)]
+    wanted = max(8, min(64, (1 << 20) // (n_clusters * n_features)))  # 8 MB of partial sums
+    n_lanes = min(len(tiles), wanted)
+    edges = [len(tiles) * i // n_lanes for i in range(n_lanes + 1)]
+    return Grid(tile, [tiles[a:b] for a, b in pairwise(edges)])
+
+
+def buffer_bytes() -> int:
+    """Scratch memory for all threads: 16 MB, or less if scikit-learn's `working_memory` is less."""
+    return int(min(_BUFFER_BYTES, get_config()["working_memory"] * 2**20))
+
+
+class Plan:
+    """Passes over one set of rows. Use as a context: threads are joined when it ends.
+
+    Parameters
+    ----------
+    rows : array of shape (n, d) on the device, any real dtype; never written to
+    weights : array of shape (n,) float64 on the device, or None for ones
+    n_clusters : int
+    frame : Frame
+    device : Device
+    """
+
+    def __init__(self, rows: Any, weights: Any, n_clusters: int, frame: Frame, device: Device) -> None:
+        n, d = rows.shape
+        self.rows, self.weights, self.n_clusters = rows, weights, n_clusters
+        self.frame, self.device, self.xp = frame, device, namespace(rows)
+        self.grid = make_grid(n, d, n_clusters, device.kind)
+        self.operations: Operations = operations(rows)
+        self.start()
+        threads = n_threads() if device.kind == "cpu" and n * d * n_clusters > _ONE_THREAD else 1
+        self._workers = Workers(min(threads, len(self.grid.lanes)))
+        self._block = self._block_rows()
+        self._capacity = max(16, min(self._block, (1 << 21) // (n_clusters * d)))
+        self._held = ExitStack()
+
+    def _block_rows(self) -> int:
+        """Rows whose distances are held at once: as many as the scratch memory of a thread takes."""
+        k, size = self.n_clusters, 4 if is_single(self.frame.dtype) else 8
+        each = k * (size + 3) + 2 * self.rows.shape[1] * size
+        if self.device.kind == "cpu":
+            # A megabyte of distances stays in a core's cache between the passes over it.
+            most = max(16, min(buffer_bytes() // self._workers.threads, 3 << 20) // each)
+            return -(-self.grid.tile // -(-self.grid.tile // most))  # equal parts of a tile
+        return self.grid.tile
+
+    def __enter__(self) -> Plan:
+        self._held.enter_context(scope(self.device))
+        self._held.enter_context(one_blas_thread())
+        self._held.callback(self._workers.close)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def start(self) -> None:
+        """Forget the labels of an earlier run."""
+        shape = self.rows.shape[:1]
+        self.labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.rows))
+        self._lanes: Sequence[Partial] = ()
+        self._age, self._moved = 0, shape[0]
+
+    def keep(self, step: Step, changed: int) -> None:
+        """Make a step's labels the plan's; the next step may add up only the rows that move from them."""
+        self.labels, self._lanes, self._moved = step.labels, step.lanes, changed
+        self._age = 0 if step.exact else self._age + 1
+
+    # --- passes -------------------------------------------------------------------------------
+
+    def step(self, centers: Any) -> Step:
+        """Find each row's nearest centre and add up the clusters.
+
+        Where few rows moved in the step before, only the rows that move now are added to and taken
+        from their clusters; all rows again every sixteenth time, since such sums lose digits.
+        """
+        few = self._moved < self.rows.shape[0] // 4 and self._age < 15
+        exact = self.operations.accumulate_moves is None or not few
+        return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
+
+    def add_up(self, labels: Any) -> Partial:
+        """Sums of the clusters of any labels, from all rows."""
+
+        def lane(number: int, space: Workspace) -> Partial | None:
+            total: Partial | None = None
+            for a, b in self.grid.lanes[number]:
+                total = _plus(total, self._add_up(a, b, labels[a:b], space))
+            return total
+
+        return _total(self._sweep(lane))
+
+    def assign(self, centers: Any) -> Any:
+        """Label every row with its nearest centre; (n,) int32, certified."""
+        while True:
+            found = self._search(centers, None)
+            if not self.repeat(int(found.undecided), int(found.doubtful)):
+                return found.labels
+
+    def repeat(self, undecided: int, doubtful: int) -> bool:
+        """Learn from a pass; whether it has to be done again with all doubtful rows decided."""
+        if doubtful > self.rows.shape[0] // 4:
+            self.frame = self.frame.precise()  # cheaper than deciding that many rows twice
+        if undecided:
+            self._capacity = self._block
+        return undecided > 0
+
+    def moments(self) -> Moments:
+        """Mean, variance and range of the features, in one pass."""
+        xp = self.xp
+
+        def lane(number: int, space: Workspace) -> list:
+            tiles = self.grid.lanes[number]
+            return [self.operations.moments(self.rows[a:b, :], self.frame, space) for a, b in tiles]
+
+        firsts, seconds, peaks = zip(*(tile for tiles in self._sweep(lane) for tile in tiles), strict=True)
+        first, second = to_host(sum(firsts)), to_host(sum(seconds))
+        peak = float(xp.max(xp.stack(peaks)))
+        with np.errstate(all="ignore"):
+            offset = first / self.rows.shape[0]
+            variance = np.maximum(second / self.rows.shape[0] - offset * offset, 0.0)
+        return Moments(to_host(self.frame.shift) + offset, variance, peak)
+
+    def squared_to_own(self, labels: Any, centers: Any) -> Any:
+        """Squared distance of each row to its own centre, (n,) float64."""
+        out = self.xp.empty(labels.shape, dtype=self.xp.float64, **placement(labels))
+
+        def lane(number: int, space: Workspace) -> None:
+            for a, b in self.grid.lanes[number]:
+                out[a:b] = self.operations.squared_to_own(self.rows[a:b, :], labels[a:b], centers, space)
+
+        self._sweep(lane)
+        return out
+
+    def inertia(self, labels: Any, centers: Any) -> float:
+        """Weighted sum of squared distances to the own centres, in original units."""
+
+        def lane(number: int, space: Workspace) -> Any:
+            total = 0.0
+            for a, b in self.grid.lanes[number]:
+                own = self.operations.squared_to_own(self.rows[a:b, :], labels[a:b], centers, space)
+                total = total + self._mass(own, a, b)
+            return total
+
+        return float(sum(self._sweep(lane)))
+
+    def distances(self, centers: Any, dtype: Any) -> Any:
+        """Distances from each row to each centre, (n, k), for `transform`."""
+        precise = self.frame.precise()
+        seen = (centers - precise.shift) * precise.scale
+        shape = (self.rows.shape[0], centers.shape[0])
+        out = self.xp.empty(shape, dtype=dtype, **placement(self.rows))
+
+        def lane(number: int, space: Workspace) -> None:
+            for a, b in self.grid.lanes[number]:
+                squared = squared_distances(local(self.rows[a:b, :], precise), seen)
+                out[a:b, :] = self.xp.astype(self.xp.sqrt(squared) / precise.scale, dtype)
+
+        self._sweep(lane)
+        return out
+
+    def lower(self, closest: Any, candidates: Any, settle: bool = False) -> Any:
+        """Potentials of the rows for each candidate, tile by tile, (n_tiles, t).
+
+        With `settle` the first candidate is final: `closest` is lowered to it in place.
+        """
+
+        def lane(number: int, space: Workspace) -> list:
+            potentials = []
+            for a, b in self.grid.lanes[number]:
+                lowered = self.operations.lower_to(self.rows[a:b, :], closest[a:b], self.frame, candidates, space)
+                potentials.append(self._mass(lowered, a, b))
+                if settle:
+                    closest[a:b] = lowered[0, :]
+            return potentials
+
+        return self.xp.stack([tile for lane_tiles in self._sweep(lane) for tile in lane_tiles])
+
+    # --- how a pass runs ----------------------------------------------------------------------
+
+    def _sweep(self, lane: Callable[[int, Workspace], Any]) -> list[Any]:
+        """Run `lane` over the numbers of the lanes; results in their order."""
+
+        def quietly(number: int, space: Workspace) -> Any:
+            with np.errstate(all="ignore"):  # what overflows is decided again; a thread has its own state
+                return lane(number, space)
+
+        return self._workers.run(quietly, range(len(self.grid.lanes)))
+
+    def _search(self, centers: Any, add_up: Callable[..., Partial] | None) -> Step:
+        """One pass: label every row and, with `add_up`, add up the clusters."""
+        targets = make_targets(centers, self.frame)
+        labels = self.xp.empty(self.labels.shape, dtype=self.xp.int32, **placement(self.labels))
+
+        def lane(number: int, space: Workspace) -> tuple:
+            total: Partial | None = None
+            changed, doubtful, undecided = 0, 0, 0
+            for start, stop in self.grid.lanes[number]:
+                for a in range(start, stop, self._block):
+                    b = min(a + self._block, stop)
+                    found = self.operations.nearest(self.rows[a:b, :], self.frame, targets, self._capacity, space)
+                    labels[a:b] = found.labels
+                    doubtful = doubtful + found.doubtful
+                    undecided = undecided + found.undecided
+                moved = labels[start:stop] != self.labels[start:stop]
+                changed = changed + self.xp.count_nonzero(moved)
+                if add_up is not None:
+                    total = _plus(total, add_up(start, stop, labels[start:stop], space))
+            if total is not None and add_up == self._add_moves:
+                total = _plus(self._lanes[number], total)
+            return total, changed, doubtful, undecided
+
+        lanes, *counts = zip(*self._sweep(lane), strict=True)
+        total = _total(lanes) if add_up is not None else None
+        return Step(total, lanes, True, labels, *(sum(count) for count in counts))
+
+    def _add_up(self, start: int, stop: int, labels: Any, space: Workspace) -> Partial:
+        rows, weights = self._rows_and_weights(start, stop)
+        accumulate = self.operations.accumulate
+        return Partial(*accumulate(rows, weights, labels, self.frame, self.n_clusters, space))
+
+    def _add_moves(self, start: int, stop: int, labels: Any, space: Workspace) -> Partial:
+        rows, weights = self._rows_and_weights(start, stop)
+        before, accumulate = self.labels[start:stop], self.operations.accumulate_moves
+        return Partial(*accumulate(rows, weights, labels, before, self.frame, self.n_clusters, space))
+
+    def _rows_and_weights(self, start: int, stop: int) -> tuple[Any, Any]:
+        return self.rows[start:stop, :], None if self.weights is None else self.weights[start:stop]
+
+    def _mass(self, values: Any, start: int, stop: int) -> Any:
+        """Weighted sum along the last axis, which holds the rows start to stop."""
+        if self.weights is not None:
+            values = values * self.weights[start:stop]
+        return self.xp.sum(values, axis=-1)
+
+
+def _plus(total: Partial | None, more: Partial) -> Partial:
+    if total is None:
+        return more
+    return Partial(*(a + b for a, b in zip(total, more, strict=True)))
+
+
+def _total(lanes: Sequence[Partial]) -> Partial:
+    """The sum of the lanes, in their order."""
+    total = lanes[0]
+    for lane in lanes[1:]:
+        total = _plus(total, lane)
+    return total
+
+
+# --- preparing ----------------------------------------------------------------------------------
+
+
+def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan, Moments]:
+    """A plan for fitting rows on a device, and the moments of the rows.
+
+    Parameters
+    ----------
+    X : array of shape (n, d), validated, anywhere
+    weights : array of shape (n,) float64, anywhere, or None
+    n_clusters : int
+    device : Device
+
+    Raises
+    ------
+    ValueError
+        If values are so large that sums of their squares overflow float64.
+    """
+    with scope(device):
+        rows = to_device(X, device)
+        if weights is not None:
+            weights = to_device(weights, device)
+        xp = device.xp
+        dtype = xp.float32 if is_single(rows.dtype) else xp.float64
+        shift = _reference(rows, dtype)
+        frame = Frame(to_device(shift, device), 1.0, dtype)
+        plan = Plan(rows, weights, n_clusters, frame, device)
+        with plan:
+            moments = plan.moments()
+        if not moments.peak <= LARGEST:
+            raise ValueError(
+                f"X has values as far as {moments.peak:.3g} from their mean: their squares overflow "
+                "float64. Scale the data to a moderate range first."
+            )
+        plan.frame = plan.frame._replace(scale=_scale(moments.peak))
+        return plan, moments
+
+
+def plan_about(X: Any, centers: Any, device: Device) -> Plan:
+    """A plan for assigning rows to given centres (`predict`, `transform`, `score`)."""
+    with scope(device):
+        rows = to_device(X, device)
+        xp = device.xp
+        dtype = xp.float32 if is_single(rows.dtype) else xp.float64
+        host = to_host(centers).astype(np.float64)
+        shift = _reference(host, dtype)
+        scale = _scale(float(np.abs(host - shift).max()))
+        frame = Frame(to_device(shift, device), scale, dtype)
+        return Plan(rows, None, centers.shape[0], frame, device)
+
+
+def _reference(rows: Any, dtype: Any) -> np.ndarray:
+    """A point near the middle of the rows, (d,) float64, of few significant digits.
+
+    It only has to be within a fraction of the spread; on a grid of an eighth of that, rows of
+    integers or short decimals stay exact when it is subtracted.
+    """
+    step = max(1, rows.shape[0] // _SAMPLE)
+    with np.errstate(all="ignore"):
+        sample = to_host(rows[::step, :]).astype(np.float64)
+        mean, spread = sample.mean(axis=0), sample.std(axis=0)
+        exponent = np.floor(np.log2(spread))
+        grid = np.exp2(np.where(np.isfinite(exponent), exponent, 0.0) - 3)
+        near = np.where(np.isfinite(exponent) & np.isfinite(mean), np.rint(mean / grid) * grid, mean)
+        near = np.where(sample.min(axis=0) == sample.max(axis=0), sample[0], near)
+        if is_single(dtype):
+            near = near.astype(np.float32).astype(np.float64)
+    return np.where(np.isfinite(near), near, 0.0)
+
+
+def _scale(peak: float) -> float:
+    """A power of two that brings `peak` near 1, if squares of it leave float32's comfortable range."""
+    if peak == 0.0 or 1e-10 < peak < 1e10:
+        return 1.0
+    return float(np.ldexp(1.0, -int(np.frexp(peak)[1])))

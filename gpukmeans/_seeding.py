@@ -1,0 +1,117 @@
+"""Initial centres: greedy k-means++ with scikit-learn's draws, and random rows.
+
+All random numbers are drawn on the host, in scikit-learn's order, from a `RandomState`. None of
+them depends on the data, so the uniforms of k-means++ are uploaded once and no centre is waited for.
+
+References
+----------
+D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._device import namespace, placement, to_device, to_host
+from ._plan import Plan
+
+
+def plus_plus(
+    plan: Plan,
+    random_state: np.random.RandomState,
+    weights: np.ndarray | None,
+    n_local_trials: int | None = None,
+) -> Any:
+    """Indices of the rows that greedy k-means++ picks, (k,) int64, on the plan's device.
+
+    Parameters
+    ----------
+    plan : Plan
+    random_state : RandomState
+    weights : array of shape (n,) float64, on the host, or None for ones
+        The same weights as the plan's.
+    n_local_trials : int, optional
+        Candidates a centre; 2 + log(k) when None.
+    """
+    xp, rows, k = plan.xp, plan.rows, plan.n_clusters
+    trials = n_local_trials or 2 + int(np.log(k))
+    first = np.asarray([_weighted_draw(random_state, rows.shape[0], weights)])
+    uniforms = to_device(random_state.uniform(size=(k - 1, trials)), plan.device)
+    winner = to_device(first, plan.device)
+    closest = xp.full(rows.shape[:1], xp.inf, dtype=xp.float64, **placement(rows))
+    masses = plan.lower(closest, xp.take(rows, winner, axis=0), settle=True)[:, 0]
+    chosen = [winner]
+    for c in range(k - 1):
+        candidates = _draw_rows(plan, closest, masses, uniforms[c, :])
+        potentials = plan.lower(closest, xp.take(rows, candidates, axis=0))
+        winner = xp.take(candidates, _first_lowest(xp.sum(potentials, axis=0)))
+        masses = plan.lower(closest, xp.take(rows, winner, axis=0), settle=True)[:, 0]
+        chosen.append(winner)
+    return xp.concat(chosen)
+
+
+def _first_lowest(potentials: Any) -> Any:
+    """Position of the lowest potential, (1,); the first of those that agree with it within rounding.
+
+    Two rows close to each other and far from all others leave the same potential, whichever is
+    picked: without this, rounding would decide, differently on each device.
+    """
+    xp = namespace(potentials)
+    lowest = potentials <= xp.min(potentials) * (1 + 1e-12)
+    return xp.reshape(xp.argmax(xp.astype(lowest, xp.int8)), (1,))
+
+
+def _weighted_draw(random_state: np.random.RandomState, n: int, weights: np.ndarray | None) -> int:
+    """One index as `random_state.choice(n, p=weights / weights.sum())` draws it, in less memory."""
+    uniform = random_state.random_sample()
+    if weights is None:
+        return min(int(uniform * n), n - 1)
+    cumulative = np.cumsum(weights)
+    cumulative /= cumulative[-1]
+    return int(np.searchsorted(cumulative, uniform, side="right"))
+
+
+def _draw_rows(plan: Plan, closest: Any, masses: Any, uniforms: Any) -> Any:
+    """Rows drawn with probability proportional to weight times squared distance, (t,) int64.
+
+    The cumulated masses of the tiles find the tile, those of its rows the row: no array of n
+    cumulated masses is made.
+    """
+    xp, n, tile_rows = plan.xp, closest.shape[0], plan.grid.tile
+    cumulative = xp.cumulative_sum(masses, include_initial=True)
+    wanted = uniforms * cumulative[-1]
+    tile = xp.sum(xp.astype(cumulative[None, 1:] < wanted[:, None], xp.int64), axis=1)
+    tile = xp.clip(tile, 0, masses.shape[0] - 1)
+    start = tile * tile_rows
+    index = start[:, None] + xp.arange(tile_rows, dtype=xp.int64, **placement(closest))[None, :]
+    inside = index < n
+    index = xp.reshape(xp.clip(index, 0, n - 1), (-1,))
+    mass = xp.take(closest, index)
+    if plan.weights is not None:
+        mass = mass * xp.take(plan.weights, index)
+    mass = xp.where(inside, xp.reshape(mass, inside.shape), 0.0)
+    within = wanted - xp.take(cumulative, tile)
+    passed = (xp.cumulative_sum(mass, axis=1) < within[:, None]) & inside
+    position = xp.sum(xp.astype(passed, xp.int64), axis=1)
+    return xp.clip(start + xp.clip(position, 0, tile_rows - 1), 0, n - 1)
+
+
+def random_rows(
+    n_samples: int, n_clusters: int, random_state: np.random.RandomState, weights: np.ndarray | None
+) -> np.ndarray:
+    """Indices of k different rows drawn as scikit-learn draws them, (k,) int64, on the host."""
+    weights = np.ones(n_samples) if weights is None else weights
+    return random_state.choice(n_samples, size=n_clusters, replace=False, p=weights / weights.sum())
+
+
+def take_rows(plan: Plan, indices: Any) -> Any:
+    """Rows of the plan as float64 centres, (k, d), on the plan's device."""
+    rows = plan.xp.take(plan.rows, to_device(indices, plan.device), axis=0)
+    return plan.xp.astype(rows, plan.xp.float64)
+
+
+def host_indices(indices: Any) -> np.ndarray:
+    """Row indices on the host, as integers NumPy likes to index with."""
+    return to_host(indices).astype(np.intp)

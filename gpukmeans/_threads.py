@@ -1,0 +1,124 @@
+"""Threads: one pool for as long as a fit lives, and BLAS held at one thread inside it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from joblib import cpu_count
+from threadpoolctl import ThreadpoolController
+
+
+def n_threads() -> int:
+    """Threads a fit may use: GPUKMEANS_NUM_THREADS, else OMP_NUM_THREADS, else the usable cores."""
+    for name in ("GPUKMEANS_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").partition(",")[0].strip()
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    return _cores()
+
+
+@cache
+def _cores() -> int:
+    return cpu_count()
+
+
+class Workspace:
+    """Named scratch arrays that one thread uses again and again (NumPy only)."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An uninitialised array of that shape and dtype, in memory kept under `name`."""
+        dtype = np.dtype(dtype)
+        size = dtype.itemsize
+        for length in shape:
+            size *= length
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.nbytes < size:
+            buffer = self._buffers[name] = np.empty(size, np.uint8)
+        return buffer[:size].view(dtype).reshape(shape)
+
+
+class Workers:
+    """A pool of threads, each with its own `Workspace`.
+
+    `run(task, items)` returns `[task(item, workspace) for item in items]`, in that order whatever
+    the number of threads. Threads start with the first parallel run and are joined by `close`.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._spaces = [Workspace() for _ in range(threads)]
+        self._pool: ThreadPoolExecutor | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self, task: Callable[[Any, Workspace], Any], items: Sequence[Any]) -> list[Any]:
+        """Apply `task` to every item; an exception in one of them stops the others."""
+        if self.threads == 1 or len(items) < 2:
+            return [task(item, self._spaces[0]) for item in items]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="gpukmeans")
+        results: list[Any] = [None] * len(items)
+        queue = iter(range(len(items)))
+        drains = [self._pool.submit(self._drain, task, items, queue, results, s) for s in self._spaces]
+        for drain in drains:
+            drain.result()
+        return results
+
+    def _drain(self, task: Callable, items: Sequence, queue: Iterator[int], results: list, space: Workspace) -> None:
+        """Take items from the common queue until it is empty: one task a thread, not one an item."""
+        try:
+            while (i := self._take(queue)) is not None:
+                results[i] = task(items[i], space)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _take(self, queue: Iterator[int]) -> int | None:
+        with self._lock:
+            return None if self._stop.is_set() else next(queue, None)
+
+    def close(self) -> None:
+        """Stop after the items in work and join every thread."""
+        self._stop.set()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        self._stop.clear()
+
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_limit: Any = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS at one thread; nested and concurrent fits restore the old number only once."""
+    global _blas_users, _blas_limit
+    with _blas_lock:
+        _blas_users += 1
+        if _blas_users == 1:
+            _blas_limit = _controller().limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limit.restore_original_limits()
+                _blas_limit = None
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -1,0 +1,139 @@
+"""Input checks, in one place: scikit-learn's own where it has one, in its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
+
+from ._device import is_device_array, is_single, namespace, to_host
+
+
+def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples: int = 1) -> Any:
+    """X as an array of shape (n, d) of any real dtype, where it lives and not copied if it is one.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    estimator : estimator, optional
+        Gets `n_features_in_` and `feature_names_in_` (`reset=True`) or has X compared with them.
+    reset : bool
+    min_samples : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        scikit-learn's, for NaN, infinities, one dimension, no rows, text, complex or sparse data, and
+        another number of features than in `fit`.
+    """
+    if issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but dense data is required. "
+            "Sparse rows are not supported yet: pass X.toarray() if it fits into memory."
+        )
+    if is_device_array(X):
+        return _check_device_rows(X, estimator, reset, min_samples)
+    options: dict[str, Any] = {
+        "dtype": "numeric",
+        "order": None,
+        "copy": False,
+        "ensure_min_samples": min_samples,
+    }
+    X = check_array(X, **options) if estimator is None else validate_data(estimator, X, reset=reset, **options)
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X has dtype {X.dtype}, but rows of real numbers are needed. Convert it to float64 first.")
+    return X
+
+
+def _check_device_rows(X: Any, estimator: Any, reset: bool, min_samples: int) -> Any:
+    """The same checks on an array of another namespace, where it lives; one flag is read back."""
+    xp = namespace(X)
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead. Reshape your data either using "
+            "reshape(X, (-1, 1)) if it has a single feature or reshape(X, (1, -1)) if it is a single sample."
+        )
+    name = str(X.dtype)
+    if "complex" in name:
+        raise ValueError(f"Complex data not supported\nX has dtype {name}; pass its real part or its modulus.")
+    if X.shape[0] < min_samples or X.shape[1] < 1:
+        kind, length = ("sample", X.shape[0]) if X.shape[0] < min_samples else ("feature", X.shape[1])
+        least = min_samples if kind == "sample" else 1
+        raise ValueError(
+            f"Found array with {length} {kind}(s) (shape={tuple(X.shape)}) while a minimum of {least} is required."
+        )
+    if "float" in name and not bool(xp.all(xp.isfinite(X))):
+        what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"
+        raise ValueError(f"Input X contains {what}.\nRemove or fill those rows before clustering.")
+    if "bool" in name:
+        X = xp.astype(X, xp.float64)
+    if estimator is not None:
+        _check_feature_count(X, estimator, reset)
+    return X
+
+
+def _check_feature_count(X: Any, estimator: Any, reset: bool) -> None:
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+
+
+def check_weights(sample_weight: Any, X: Any) -> np.ndarray | None:
+    """Weights as float64 on the host, (n,), or None for ones.
+
+    Raises
+    ------
+    ValueError
+        For weights that are negative, not finite, all zero, or of the wrong length.
+    """
+    if sample_weight is None:
+        return None
+    if is_device_array(sample_weight):
+        sample_weight = to_host(sample_weight)
+    stand_in = X if isinstance(X, np.ndarray) else np.empty((X.shape[0], 1))
+    weights = _check_sample_weight(sample_weight, stand_in, dtype=np.float64, ensure_non_negative=True)
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not 0 < total < np.inf:
+        raise ValueError(
+            f"sample_weight sums to {total:g}, but the total must be positive and finite. "
+            "Give at least one row a positive weight, of moderate size."
+        )
+    return weights
+
+
+def check_n_clusters(n_samples: int, n_clusters: int) -> None:
+    """Refuse more clusters than rows."""
+    if n_samples < n_clusters:
+        raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
+
+
+def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
+    """Initial centres as float64 of shape (k, d) on the host, rounded to the dtype of the results.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit X and n_clusters, or values are not finite.
+    """
+    if is_device_array(centers):
+        centers = to_host(centers)
+    centers = check_array(centers, dtype=result_dtype(X), copy=True, order="C", input_name="init")
+    for axis, wanted, what in (
+        (0, n_clusters, "the number of clusters"),
+        (1, X.shape[1], "the number of features of the data"),
+    ):
+        if centers.shape[axis] != wanted:
+            raise ValueError(f"The shape of the initial centers {centers.shape} does not match {what} {wanted}.")
+    return centers.astype(np.float64)
+
+
+def result_dtype(X: Any) -> type:
+    """The dtype of published centres: float32 for float32 rows, else float64 (scikit-learn's rule)."""
+    return np.float32 if is_single(X.dtype) else np.float64

@@ -1,0 +1,471 @@
+"""The estimator: parameters and results, no arithmetic."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from ._device import Device, home_of, is_device_array, namespace, resolve, to_device, to_host
+from ._kernels import in_use
+from ._lloyd import lloyd
+from ._plan import Plan, plan_about, prepare
+from ._seeding import host_indices, plus_plus, random_rows, take_rows
+from ._validation import check_centers, check_n_clusters, check_rows, check_weights, result_dtype
+
+logger = logging.getLogger("gpukmeans")
+
+
+class _Run(NamedTuple):
+    """The outcome of one initialisation, on the device."""
+
+    centers: Any  # (k, d) float64, already rounded to the published dtype
+    labels: Any  # (n,) int32, nearest of these centres
+    inertia: float
+    n_iter: int
+
+
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """K-means clustering on a CUDA device when there is one, on the CPU otherwise.
+
+    The parameters, methods, attributes and stopping rules are those of
+    :class:`sklearn.cluster.KMeans`, plus `device`. For the same `random_state` the initial rows are
+    scikit-learn's, and so, wherever no row lies on a tie, are the labels.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters.
+    init : {'k-means++', 'random'}, callable or array-like of shape (n_clusters, n_features), \
+default='k-means++'
+        Initial centres. 'k-means++' is the greedy variant of Arthur and Vassilvitskii (2007);
+        'random' draws different rows; a callable gets `X, n_clusters, random_state` (X as it was
+        given, not centred) and returns centres.
+    n_init : 'auto' or int, default='auto'
+        Initialisations, of which the one with the lowest inertia is kept. 'auto' is 10 for 'random'
+        and callables, otherwise 1.
+    max_iter : int, default=300
+        Iterations of one run at most.
+    tol : float, default=1e-4
+        Stop when the centres' squared moves sum to at most `tol` times the mean variance of the features.
+    verbose : int, default=0
+        Non-zero prints the inertia of each iteration.
+    random_state : int, RandomState instance or None, default=None
+        Randomness of the initialisation; an int makes the result repeatable, bit for bit, for any
+        number of threads.
+    copy_x : bool, default=True
+        Accepted for compatibility. X is never written to and never copied whole.
+    algorithm : {'lloyd', 'elkan'}, default='lloyd'
+        Names a result, and both names mean the same one.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+        Where the arithmetic happens. 'auto' follows an input that lives on a device; host data goes to
+        the first usable CUDA device if the problem is large enough. 'cuda' never falls back.
+
+    Attributes
+    ----------
+    cluster_centers_ : array of shape (n_clusters, n_features)
+        Centres, float32 for float32 rows, otherwise float64. Like all results, in the array namespace
+        of the input: NumPy in, NumPy out; CuPy in, CuPy out.
+    labels_ : array of shape (n_samples,), int32
+        Index of each row's nearest centre (the lowest on an exact tie), the same as `predict(X)`.
+    inertia_ : float
+        Weighted sum of squared distances of rows to their centres, in squared units of the data.
+    n_iter_ : int
+        Iterations of the run that was kept.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names.
+    device_ : str
+        Where it ran: "cpu", "cuda:0 NVIDIA H100".
+
+    References
+    ----------
+    S. P. Lloyd, "Least squares quantization in PCM", IEEE Trans. Information Theory 28 (1982).
+
+    D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import KMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.labels_
+    array([1, 1, 1, 0, 0, 0], dtype=int32)
+    >>> model.predict([[0, 0], [12, 3]])
+    array([1, 0], dtype=int32)
+    >>> model.cluster_centers_
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    """
+
+    _parameter_constraints: dict = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "device": [str],
+    }
+
+    def __init__(
+        self,
+        n_clusters=8,
+        *,
+        init="k-means++",
+        n_init="auto",
+        max_iter=300,
+        tol=1e-4,
+        verbose=0,
+        random_state=None,
+        copy_x=True,
+        algorithm="lloyd",
+        device="auto",
+    ):
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.device = device
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Cluster the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of any real dtype and memory layout; NumPy, CuPy or another array-API array, a data
+            frame, a list of lists.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights, used in seeding, centres and inertia.
+
+        Returns
+        -------
+        self : KMeans
+
+        Raises
+        ------
+        ValueError
+            For rows, weights or parameters that cannot be used; the text says what is allowed.
+        RuntimeError
+            If `device` names a CUDA device and none can be used.
+        """
+        X = check_rows(X, estimator=self)
+        check_n_clusters(X.shape[0], self.n_clusters)
+        n_init = self._number_of_runs()
+        random_state = check_random_state(self.random_state)
+        weights = check_weights(sample_weight, X)
+        given = check_centers(self.init, X, self.n_clusters) if self._init_is_array() else None
+        device = resolve(self.device, X, X.shape[0] * X.shape[1] * self.n_clusters)
+        logger.info("fit on %s (%s), with %s", device.name, device.reason, in_use(device.kind))
+        plan, moments = prepare(X, weights, self.n_clusters, device)
+        with plan:
+            best = None
+            for _ in range(n_init):
+                centers = self._initial_centers(X, plan, given, random_state, weights)
+                run = self._run(plan, centers, self.tol * float(moments.variance.mean()))
+                if best is None or (run.inertia < best.inertia and not _same_clustering(run, best)):
+                    best = run
+            self._publish(best, X, device)
+        return self
+
+    def _init_is_array(self) -> bool:
+        return not isinstance(self.init, str) and not callable(self.init)
+
+    def _number_of_runs(self) -> int:
+        automatic = 10 if callable(self.init) or (isinstance(self.init, str) and self.init == "random") else 1
+        n_init = automatic if self.n_init == "auto" else self.n_init
+        if self._init_is_array() and n_init != 1:
+            warnings.warn(
+                "Explicit initial center position passed: performing only one init in "
+                f"{type(self).__name__} instead of n_init={n_init}.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return 1
+        return n_init
+
+    def _initial_centers(self, X: Any, plan: Plan, given: Any, random_state: Any, weights: Any) -> Any:
+        """Centres to start from: (k, d) float64, on the plan's device."""
+        if given is not None:
+            return to_device(given, plan.device)
+        if callable(self.init):
+            made = self.init(X, self.n_clusters, random_state=random_state)
+            return to_device(check_centers(made, X, self.n_clusters), plan.device)
+        if self.init == "random":
+            indices = random_rows(X.shape[0], self.n_clusters, random_state, weights)
+        else:
+            indices = plus_plus(plan, random_state, weights)
+        return take_rows(plan, indices)
+
+    def _run(self, plan: Plan, centers: Any, tol: float) -> _Run:
+        """One run from given centres, and the last assignment, on the centres as published."""
+        if self.verbose:
+            print("Initialization complete")
+        fit = lloyd(plan, centers, max_iter=self.max_iter, tol=tol, verbose=self.verbose)
+        xp = plan.xp
+        published = xp.astype(fit.centers, getattr(xp, result_dtype(plan.rows).__name__))
+        published = xp.astype(published, xp.float64)
+        labels = plan.assign(published)
+        return _Run(published, labels, plan.inertia(labels, published), fit.n_iter)
+
+    def _publish(self, best: _Run, X: Any, device: Device) -> None:
+        """Set the fitted attributes, in the namespace and on the device of X."""
+        home = home_of(X)
+        distinct = np.unique(to_host(best.labels)).size
+        if distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        centers = to_device(best.centers, home)
+        dtype = getattr(home.xp, result_dtype(X).__name__)
+        self.cluster_centers_ = home.xp.astype(centers, dtype)
+        self.labels_ = to_device(best.labels, home)
+        self.inertia_ = best.inertia
+        self.n_iter_ = best.n_iter
+        self.device_ = device.name
+        self._n_features_out = self.n_clusters
+
+    def fit_predict(self, X, y=None, sample_weight=None):
+        """Fit, and return `labels_`: shape (n_samples,), int32."""
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def predict(self, X):
+        """Index of the nearest centre of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : array of shape (n_samples,), int32
+            The true nearest centre, the lowest index on an exact tie; where X lives.
+        """
+        X = self._check_new_rows(X)
+        with self._plan_for(X) as plan:
+            return to_device(plan.assign(self._centers_on(plan)), home_of(X))
+
+    def transform(self, X):
+        """Distances from each row to each centre.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        distances : array of shape (n_samples, n_clusters)
+            Euclidean, in units of the data; float32 for float32 rows, otherwise float64.
+        """
+        X = self._check_new_rows(X)
+        with self._plan_for(X) as plan:
+            dtype = getattr(plan.xp, result_dtype(X).__name__)
+            return to_device(plan.distances(self._centers_on(plan), dtype), home_of(X))
+
+    def fit_transform(self, X, y=None, sample_weight=None):
+        """Fit, and return `transform(X)`."""
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Minus the inertia of X for these centres, weighted; a float."""
+        X = self._check_new_rows(X)
+        weights = check_weights(sample_weight, X)
+        with self._plan_for(X) as plan:
+            plan.weights = None if weights is None else to_device(weights, plan.device)
+            centers = self._centers_on(plan)
+            return -plan.inertia(plan.assign(centers), centers)
+
+    def to(self, device):
+        """A copy whose arrays live on "cpu" or on a CUDA device, and which computes there.
+
+        Parameters
+        ----------
+        device : {'cpu', 'cuda', 'cuda:N'}
+        """
+        place = resolve(device)
+        moved = copy.copy(self)
+        moved.device = device
+        for name in ("cluster_centers_", "labels_"):
+            if hasattr(self, name):
+                setattr(moved, name, to_device(getattr(self, name), place))
+        return moved
+
+    def _check_new_rows(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return check_rows(X, estimator=self, reset=False)
+
+    def _plan_for(self, X: Any) -> Plan:
+        n, d = X.shape
+        device = resolve(self.device, X, n * d * self.cluster_centers_.shape[0])
+        return plan_about(X, self.cluster_centers_, device)
+
+    def _centers_on(self, plan: Plan) -> Any:
+        return plan.xp.astype(to_device(self.cluster_centers_, plan.device), plan.xp.float64)
+
+    def __getstate__(self):
+        """Host arrays only: a pickle opens where there is no CuPy."""
+        state = super().__getstate__()
+        return {name: to_host(v) if is_device_array(v) else v for name, v in state.items()}
+
+
+def _same_clustering(run: _Run, best: _Run) -> bool:
+    """Whether the clusters of a run are those of the best, whatever their numbers."""
+    ours, theirs = to_host(run.labels), to_host(best.labels)
+    names = np.full(ours.max() + 1, -1)
+    names[ours[::-1]] = theirs[::-1]
+    return bool((names[ours] == theirs).all())
+
+
+def k_means(
+    X,
+    n_clusters,
+    *,
+    sample_weight=None,
+    init="k-means++",
+    n_init="auto",
+    max_iter=300,
+    verbose=False,
+    tol=1e-4,
+    random_state=None,
+    copy_x=True,
+    algorithm="lloyd",
+    return_n_iter=False,
+    device="auto",
+):
+    """K-means in one call; the parameters are those of `KMeans`.
+
+    Returns
+    -------
+    centroid : array of shape (n_clusters, n_features)
+    label : array of shape (n_samples,), int32
+    inertia : float
+    best_n_iter : int
+        Only if `return_n_iter`.
+
+    Examples
+    --------
+    >>> from gpukmeans import k_means
+    >>> centroid, label, inertia = k_means([[1, 2], [1, 4], [10, 2], [10, 4]], 2, random_state=0)
+    >>> inertia
+    4.0
+    """
+    model = KMeans(
+        n_clusters,
+        init=init,
+        n_init=n_init,
+        max_iter=max_iter,
+        verbose=verbose,
+        tol=tol,
+        random_state=random_state,
+        copy_x=copy_x,
+        algorithm=algorithm,
+        device=device,
+    ).fit(X, sample_weight=sample_weight)
+    result = (model.cluster_centers_, model.labels_, model.inertia_)
+    return (*result, model.n_iter_) if return_n_iter else result
+
+
+@validate_params(
+    {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "n_local_trials": [Interval(Integral, 1, None, closed="left"), None],
+        "device": [str],
+    },
+    prefer_skip_nested_validation=True,
+)
+def kmeans_plusplus(
+    X,
+    n_clusters,
+    *,
+    sample_weight=None,
+    x_squared_norms=None,
+    random_state=None,
+    n_local_trials=None,
+    device="auto",
+):
+    """Pick initial centres by greedy k-means++.
+
+    In float64 the rows are those of :func:`sklearn.cluster.kmeans_plusplus` for the same
+    `random_state`; in float32 they are the ones float64 would pick.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    n_clusters : int
+    sample_weight : array-like of shape (n_samples,), default=None
+    x_squared_norms : array-like of shape (n_samples,), default=None
+        Accepted for compatibility; not needed.
+    random_state : int, RandomState instance or None, default=None
+    n_local_trials : int, default=None
+        Candidates a centre; None means 2 + log(n_clusters).
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+
+    Returns
+    -------
+    centers : array of shape (n_clusters, n_features), dtype of X
+    indices : array of shape (n_clusters,), int
+        `X[indices]` are the centres.
+
+    References
+    ----------
+    D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpukmeans import kmeans_plusplus
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> centers, indices = kmeans_plusplus(X, n_clusters=2, random_state=0)
+    >>> indices
+    array([3, 2])
+    """
+    X = check_rows(X)
+    weights = check_weights(sample_weight, X)
+    check_n_clusters(X.shape[0], n_clusters)
+    if x_squared_norms is not None:
+        norms = check_array(x_squared_norms, ensure_2d=False)
+        if norms.shape[0] != X.shape[0]:
+            raise ValueError(
+                f"The length of x_squared_norms {norms.shape[0]} should be equal to the length of "
+                f"n_samples {X.shape[0]}."
+            )
+    random_state = check_random_state(random_state)
+    place = resolve(device, X, X.shape[0] * X.shape[1] * n_clusters)
+    plan, _ = prepare(X, weights, n_clusters, place)
+    with plan:
+        indices = plus_plus(plan, random_state, weights, n_local_trials)
+    home = home_of(X)
+    chosen = to_device(host_indices(indices), home)
+    return namespace(X).take(X, chosen, axis=0), chosen

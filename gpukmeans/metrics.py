@@ -1,0 +1,336 @@
+"""Judging a clustering: inertia against K, silhouettes, and agreement with known classes.
+
+Distances are computed where the data live or where `device` says, in blocks; nothing of n x n or
+n x k is held. Numbers come back as Python floats and NumPy or device arrays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import column_or_1d
+
+from ._device import home_of, is_device_array, namespace, resolve, to_device, to_host
+from ._silhouette import labeling, silhouettes
+from ._validation import check_n_clusters, check_rows
+from .kmeans import KMeans
+
+__all__ = [
+    "WCSSCurve",
+    "match_labels",
+    "matched_accuracy",
+    "matched_confusion_matrix",
+    "silhouette_samples",
+    "silhouette_score",
+    "wcss_curve",
+]
+
+
+class WCSSCurve(NamedTuple):
+    """Within-cluster sums of squares for several numbers of clusters."""
+
+    ks: tuple[int, ...]
+    wcss: np.ndarray  # (len(ks),) float64, inertia of the best fit, in squared units of the data
+    n_iter: np.ndarray  # (len(ks),) int
+    seconds: np.ndarray  # (len(ks),) float64, wall time of each fit
+    total_ss: float  # the sum of squares about the mean: WCSS of one cluster
+    models: tuple[KMeans, ...]  # the fitted estimators
+
+
+def wcss_curve(
+    X: Any,
+    ks: Iterable[int],
+    *,
+    device: str = "auto",
+    random_state: Any = None,
+    n_init: Any = "auto",
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    sample_weight: Any = None,
+    progress: Callable[[tuple[int, ...]], Iterable[int]] | None = None,
+) -> WCSSCurve:
+    """Fit k-means for each K: the elbow curve.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    ks : iterable of int
+        Numbers of clusters, each from 1 to n_samples.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+    random_state : int, RandomState instance or None, default=None
+        Given to every fit; an int makes each of them repeatable.
+    n_init, max_iter, tol, sample_weight
+        As in `KMeans`.
+    progress : callable, optional
+        Wraps the numbers of clusters while they are worked through, like `tqdm`.
+
+    Returns
+    -------
+    curve : WCSSCurve
+
+    Raises
+    ------
+    ValueError
+        If a K is not a whole number from 1 to n_samples, or for rows `KMeans` refuses.
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import wcss_curve
+    >>> curve = wcss_curve([[0.0], [1.0], [9.0], [10.0]], [1, 2], random_state=0)
+    >>> curve.wcss.tolist()
+    [82.0, 1.0]
+    """
+    X = check_rows(X)
+    ks = tuple(ks)
+    for k in ks:
+        if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
+            raise ValueError(f"K={k!r} is not a number of clusters: give whole numbers from 1 to {X.shape[0]}.")
+        check_n_clusters(X.shape[0], int(k))
+    settings = {"n_init": n_init, "max_iter": max_iter, "tol": tol, "random_state": random_state, "device": device}
+    models, seconds = [], []
+    for k in progress(ks) if progress else ks:
+        start = time.perf_counter()
+        models.append(KMeans(int(k), **settings).fit(X, sample_weight=sample_weight))
+        seconds.append(time.perf_counter() - start)
+    one = next((model for k, model in zip(ks, models, strict=True) if k == 1), None)
+    one = one or KMeans(1, device=device, random_state=0).fit(X, sample_weight=sample_weight)
+    return WCSSCurve(
+        tuple(int(k) for k in ks),
+        np.array([model.inertia_ for model in models]),
+        np.array([model.n_iter_ for model in models]),
+        np.array(seconds),
+        one.inertia_,
+        tuple(models),
+    )
+
+
+def silhouette_samples(X: Any, labels: Any, *, device: str = "auto") -> Any:
+    """Silhouette coefficient of each row, by Euclidean distances; exact, O(n^2 d) time.
+
+    Computed in float64 whatever the dtype of X, and equal to
+    :func:`sklearn.metrics.silhouette_samples` within rounding.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    labels : array-like of shape (n_samples,)
+        Cluster of each row, of any type; 2 to n_samples - 1 different ones.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+
+    Returns
+    -------
+    silhouettes : array of shape (n_samples,), float64
+        From -1 (in the wrong cluster) to 1; 0 for a row alone in its cluster. Where X lives.
+
+    Raises
+    ------
+    ValueError
+        For another number of clusters or labels than X allows.
+
+    References
+    ----------
+    P. J. Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster
+    analysis", J. Computational and Applied Mathematics 20 (1987).
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import silhouette_samples
+    >>> silhouette_samples([[0.0], [1.0], [9.0], [10.0]], [0, 0, 1, 1]).round(3).tolist()
+    [0.895, 0.882, 0.882, 0.895]
+    """
+    X = check_rows(X)
+    codes = _check_clusters(labels, X.shape[0])
+    place = resolve(device, X, float(X.shape[0]) ** 2 * X.shape[1])
+    (values,) = silhouettes(X, [labeling(codes)], place)
+    return to_device(values, home_of(X))
+
+
+def silhouette_score(
+    X: Any, labels: Any, *, sample_size: int | None = None, random_state: Any = None, device: str = "auto"
+) -> float:
+    """Mean silhouette of the rows, or of a random sample of them.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    labels : array-like of shape (n_samples,)
+    sample_size : int, optional
+        Rows to draw without replacement, as :func:`sklearn.metrics.silhouette_score` draws them;
+        all rows when None.
+    random_state : int, RandomState instance or None, default=None
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+
+    Returns
+    -------
+    score : float
+        From -1 to 1.
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import silhouette_score
+    >>> round(silhouette_score([[0.0], [1.0], [9.0], [10.0]], [0, 0, 1, 1]), 3)
+    0.889
+    """
+    X = check_rows(X)
+    if sample_size is not None:
+        labels = _host_labels(labels, X.shape[0])
+        drawn = check_random_state(random_state).permutation(X.shape[0])[:sample_size]
+        X, labels = namespace(X).take(X, to_device(drawn, home_of(X)), axis=0), labels[drawn]
+    return float(np.mean(to_host(silhouette_samples(X, labels, device=device))))
+
+
+def _host_labels(labels: Any, n_samples: int, name: str = "labels") -> np.ndarray:
+    """Labels of any type, (n,), on the host."""
+    labels = to_host(labels) if is_device_array(labels) else labels
+    labels = column_or_1d(labels)
+    if labels.shape[0] != n_samples:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {[n_samples, labels.shape[0]]}\n"
+            f"{name} needs one entry for each of the {n_samples} rows, but has {labels.shape[0]}."
+        )
+    return labels
+
+
+def _check_clusters(labels: Any, n_samples: int) -> np.ndarray:
+    """Codes 0 to k - 1 of labels that a silhouette is defined for."""
+    _, codes = np.unique(_host_labels(labels, n_samples), return_inverse=True)
+    n_labels = int(codes.max()) + 1
+    if not 1 < n_labels < n_samples:
+        raise ValueError(
+            f"Number of labels is {n_labels}. Valid values are 2 to n_samples - 1 (inclusive)\n"
+            f"A silhouette compares clusters with each other, so it needs 2 to {n_samples - 1} of them."
+        )
+    return codes
+
+
+# --- agreement with known classes ---------------------------------------------------------------
+
+
+class _Table(NamedTuple):
+    """Rows counted by class and cluster, and the assignment of clusters to classes."""
+
+    classes: np.ndarray
+    clusters: np.ndarray
+    counts: np.ndarray  # (n_classes, n_clusters) int64
+    class_of: dict[int, int]  # column -> row of `counts`, for matched clusters
+
+
+def _match(y_true: Any, labels: Any) -> _Table:
+    """Assign clusters to classes, one to one, such that the most rows agree (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment
+
+    y_true = _host_labels(y_true, np.shape(y_true)[0] if np.ndim(y_true) else 0, "y_true")
+    labels = _host_labels(labels, y_true.shape[0])
+    classes, row = _unique(y_true)
+    clusters, column = _unique(labels)
+    counts = np.zeros((classes.size, clusters.size), np.int64)
+    np.add.at(counts, (row, column), 1)
+    matched_rows, matched_columns = linear_sum_assignment(counts, maximize=True)
+    return _Table(classes, clusters, counts, dict(zip(matched_columns.tolist(), matched_rows.tolist(), strict=True)))
+
+
+def _unique(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct labels and their codes; labels that cannot be compared are ordered as text."""
+    try:
+        return np.unique(labels, return_inverse=True)
+    except TypeError:
+        names = sorted(set(labels.tolist()), key=lambda label: (str(type(label)), str(label)))
+        codes = {name: code for code, name in enumerate(names)}
+        values = np.empty(len(names), dtype=object)
+        values[:] = names
+        return values, np.array([codes[label] for label in labels.tolist()])
+
+
+def match_labels(y_true: Any, labels: Any) -> dict[Any, Any]:
+    """The class that each cluster stands for.
+
+    Cluster numbers are arbitrary. The one-to-one assignment of clusters to classes with which the
+    most rows agree is found by the Hungarian method.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Known classes, of any type.
+    labels : array-like of shape (n_samples,)
+        Clusters, of any type.
+
+    Returns
+    -------
+    classes : dict
+        Cluster -> class; None for clusters left over when there are more clusters than classes.
+
+    References
+    ----------
+    H. W. Kuhn, "The Hungarian method for the assignment problem", Naval Research Logistics 2 (1955).
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import match_labels
+    >>> match_labels(["a", "a", "b", "b"], [1, 1, 0, 2])
+    {0: 'b', 1: 'a', 2: None}
+    """
+    table = _match(y_true, labels)
+    names = table.classes.tolist()
+    matched = {column: names[row] for column, row in table.class_of.items()}
+    return {cluster: matched.get(column) for column, cluster in enumerate(table.clusters.tolist())}
+
+
+def matched_accuracy(y_true: Any, labels: Any) -> float:
+    """Share of the rows whose cluster stands for their class, after `match_labels`.
+
+    Rows of left-over clusters count as wrong. Unlike plain accuracy it does not depend on how the
+    clusters happen to be numbered.
+
+    Parameters
+    ----------
+    y_true, labels : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    accuracy : float
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import matched_accuracy
+    >>> matched_accuracy([0, 0, 1, 1], [1, 1, 0, 0])
+    1.0
+    """
+    table = _match(y_true, labels)
+    agree = sum(table.counts[row, column] for column, row in table.class_of.items())
+    return float(agree / table.counts.sum())
+
+
+def matched_confusion_matrix(y_true: Any, labels: Any) -> np.ndarray:
+    """Rows counted by class and by the class their cluster stands for.
+
+    Parameters
+    ----------
+    y_true, labels : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_classes, n_classes + n_left_over), int64
+        Row i, column j < n_classes: rows of class i in the cluster matched to class j, classes in
+        sorted order; a class that no cluster stands for has a column of zeros. Clusters left over
+        follow as further columns, in sorted order. The diagonal is what `matched_accuracy` counts.
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import matched_confusion_matrix
+    >>> matched_confusion_matrix(["a", "a", "b", "b"], [1, 1, 0, 2])
+    array([[2, 0, 0],
+           [0, 1, 1]])
+    """
+    table = _match(y_true, labels)
+    n_classes = table.classes.size
+    left_over = [column for column in range(table.clusters.size) if column not in table.class_of]
+    matrix = np.zeros((n_classes, n_classes + len(left_over)), np.int64)
+    for column, row in table.class_of.items():
+        matrix[:, row] = table.counts[:, column]
+    matrix[:, n_classes:] = table.counts[:, left_over]
+    return matrix
