@@ -107,7 +107,7 @@ def nearest_directly(rows: Any, centers: Any) -> Any:
     step = max(1, _DIRECT_ELEMENTS // (k * d))
     parts = []
     for start in range(0, m, step):
-        difference = xp.astype(rows[start : start + step, :], xp.float64)[:, None, :] - centers[None, :, :]
+        difference = xp.astype(rows[start : min(start + step, m), :], xp.float64)[:, None, :] - centers[None, :, :]
         squared = xp.sum(difference * difference, axis=2)
         parts.append(xp.astype(xp.argmin(squared, axis=1), xp.int32))
     return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -80,9 +80,10 @@ def _sums_from(
     origin = xp.mean(x, axis=0)
     total = 0.0
     for a in range(0, rows.shape[0], _BLOCK):
-        y = xp.astype(rows[a : a + _BLOCK, :], xp.float64) - origin
+        b = min(a + _BLOCK, rows.shape[0])
+        y = xp.astype(rows[a:b, :], xp.float64) - origin
         clusters = [
-            code[a : a + _BLOCK, None] == xp.arange(one.sizes.size, dtype=code.dtype, **placement(code))[None, :]
+            code[a:b, None] == xp.arange(one.sizes.size, dtype=code.dtype, **placement(code))[None, :]
             for code, one in zip(members, ordered, strict=True)
         ]
         total = total + op(x - origin, y, xp.astype(xp.concat(clusters, axis=1), xp.float64), space)

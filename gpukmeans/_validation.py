@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
-from ._device import is_device_array, is_single, namespace, to_host
+from ._device import home_of, is_device_array, is_single, namespace, scope, to_host
 
 
 def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples: int = 1) -> Any:
@@ -34,7 +34,8 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
             "Sparse rows are not supported yet: pass X.toarray() if it fits into memory."
         )
     if is_device_array(X):
-        return _check_device_rows(X, estimator, reset, min_samples)
+        with scope(home_of(X)):
+            return _check_device_rows(X, estimator, reset, min_samples)
     options: dict[str, Any] = {
         "dtype": "numeric",
         "order": None,

@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ._device import Device, home_of, is_device_array, namespace, resolve, to_device, to_host
+from ._device import Device, home_of, is_device_array, namespace, resolve, scope, to_device, to_host
 from ._kernels import in_use
 from ._lloyd import lloyd
 from ._plan import Plan, plan_about, prepare
@@ -468,4 +468,5 @@ def kmeans_plusplus(
         indices = plus_plus(plan, random_state, weights, n_local_trials)
     home = home_of(X)
     chosen = to_device(host_indices(indices), home)
-    return namespace(X).take(X, chosen, axis=0), chosen
+    with scope(home):
+        return namespace(X).take(X, chosen, axis=0), chosen

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
-from ._device import home_of, is_device_array, namespace, resolve, to_device, to_host
+from ._device import home_of, is_device_array, namespace, resolve, scope, to_device, to_host
 from ._silhouette import labeling, silhouettes
 from ._validation import check_n_clusters, check_rows
 from .kmeans import KMeans
@@ -179,7 +179,9 @@ def silhouette_score(
     if sample_size is not None:
         labels = _host_labels(labels, X.shape[0])
         drawn = check_random_state(random_state).permutation(X.shape[0])[:sample_size]
-        X, labels = namespace(X).take(X, to_device(drawn, home_of(X)), axis=0), labels[drawn]
+        with scope(home_of(X)):
+            X = namespace(X).take(X, to_device(drawn, home_of(X)), axis=0)
+        labels = labels[drawn]
     return float(np.mean(to_host(silhouette_samples(X, labels, device=device))))
 
 

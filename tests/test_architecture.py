@@ -1,0 +1,90 @@
+"""The house keeps its shape: imports run one way, and CuPy is spoken of in two places."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pathlib
+
+import pytest
+
+import gpukmeans
+
+PACKAGE = pathlib.Path(gpukmeans.__file__).parent
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__main__.py"
+)
+
+# Lower floors first; a module imports from its own floor or below.
+FLOORS = [
+    {"_device", "_threads"},
+    {"_frame"},
+    {"_kernels", "_kernels.numpy"},
+    {"_distances"},
+    {"_plan", "_validation"},
+    {"_lloyd", "_seeding", "_silhouette"},
+    {"kmeans"},
+    {"metrics"},
+    {"_files", "_pictures", "_results", "_tables"},
+    {"report"},
+    {"_model_file"},
+    {"cli"},
+]
+FLOOR = {f"gpukmeans.{name}": level for level, names in enumerate(FLOORS) for name in names}
+
+
+def sources():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        yield name, path, ast.parse(path.read_text())
+
+
+def imports(name, path, tree):
+    """Absolute names of the package's modules that a module imports."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            target = ".".join(part for part in (base, node.module or "") if part)
+            for alias in node.names:
+                full = f"{target}.{alias.name}"
+                yield full if full in MODULES else target
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_module_has_a_floor():
+    assert {name for name in MODULES if name != "gpukmeans"} == set(FLOOR)
+
+
+def test_imports_run_one_way():
+    wrong = [
+        f"{name} imports {target}"
+        for name, path, tree in sources()
+        if name in FLOOR
+        for target in imports(name, path, tree)
+        if FLOOR.get(target, -1) > FLOOR[name]
+    ]
+    assert wrong == []
+
+
+def test_only_device_and_kernels_speak_of_cupy():
+    for name, path, tree in sources():
+        if name.startswith(("gpukmeans._device", "gpukmeans._kernels")):
+            continue
+        assert not any(target.partition(".")[0] == "cupy" for target in imports(name, path, tree)), name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.rpartition(".")[2].startswith("_")])
+def test_public_functions_have_docstrings(name):
+    module = importlib.import_module(name)
+    for item in getattr(module, "__all__", []):
+        assert getattr(module, item).__doc__, item

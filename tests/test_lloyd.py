@@ -1,0 +1,131 @@
+"""The parts of Lloyd's algorithm, against brute force and scikit-learn's own functions."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import sklearn.cluster
+from sklearn.exceptions import ConvergenceWarning
+
+from gpukmeans import KMeans
+from gpukmeans._device import CPU
+from gpukmeans._lloyd import relocate_empty, update_centers
+from gpukmeans._plan import Partial, make_grid, prepare
+
+
+def plan_and_step(X, centers, weights=None):
+    plan, _ = prepare(X, weights, len(centers), CPU)
+    with plan:
+        return plan, plan.step(centers)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_step_adds_up_the_clusters(weighted):
+    rng = np.random.default_rng(0)
+    X, C = rng.normal(size=(3001, 4)) + 50, rng.normal(size=(6, 4)) + 50
+    w = rng.random(3001) * (rng.random(3001) > 0.1) if weighted else None
+    plan, step = plan_and_step(X, C, w)
+    labels = ((X[:, None] - C) ** 2).sum(2).argmin(1)
+    assert np.array_equal(step.labels, labels)
+    w = np.ones(3001) if w is None else w
+    for j in range(6):
+        mine = labels == j
+        expected = (w[mine, None] * (X[mine] - plan.frame.shift)).sum(0)
+        np.testing.assert_allclose(step.partial.sums[j], expected, rtol=1e-12, atol=1e-10)
+        assert step.partial.weights[j] == pytest.approx(w[mine].sum(), rel=1e-13)
+        assert step.partial.counts[j] == (w[mine] > 0).sum()
+
+
+def test_only_moved_rows_give_the_same_sums():
+    rng = np.random.default_rng(1)
+    X, C = rng.normal(size=(4000, 9)), rng.normal(size=(5, 9))
+    w = rng.random(4000)
+    for weights in (None, w):
+        plan, step = plan_and_step(X, C, weights)
+        with plan:
+            plan.keep(step, changed=0)
+            moved = plan.step(C + 0.05)
+            assert not moved.exact
+            full = plan.add_up(moved.labels)
+        assert 0 < moved.changed < 1000
+        for a, b in zip(moved.partial, full, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-11)
+
+
+def test_relocation_takes_the_farthest_rows_of_positive_weight():
+    X = np.array([[0.0], [1.0], [2.0], [30.0], [50.0], [50.0], [4.0]])
+    w = np.array([1.0, 1.0, 1.0, 2.0, 0.0, 3.0, 1.0])
+    C = np.array([[1.0], [-500.0], [900.0]])
+    plan, step = plan_and_step(X, C, w)
+    partial = relocate_empty(plan, step, C, 2)
+    centers = update_centers(partial, C, plan.frame.shift)
+    assert centers[1:].ravel().tolist() == [50.0, 30.0]  # row 5 (row 4 weighs nothing), then row 3
+    assert centers[0, 0] == pytest.approx((0 + 1 + 2 + 4) / 4)
+    assert partial.counts.tolist() == [4, 1, 1]
+    assert partial.weights.tolist() == [4.0, 3.0, 2.0]
+
+
+def test_relocation_breaks_ties_by_index():
+    X = np.array([[5.0], [-5.0], [5.0], [0.0]])
+    C = np.array([[0.0], [99.0]])
+    plan, step = plan_and_step(X, C)
+    centers = update_centers(relocate_empty(plan, step, C, 1), C, plan.frame.shift)
+    assert centers[1, 0] == 5.0
+    assert centers[0, 0] == 0.0  # rows 1, 2 and 3 remain
+
+
+def test_an_empty_cluster_that_nothing_can_fill_sits_on_the_heaviest():
+    partial = Partial(np.array([[2.0], [0.0], [30.0]]), np.array([2.0, 0.0, 3.0]), np.array([2, 0, 3]))
+    centers = update_centers(partial, np.zeros((3, 1)), np.array([1.0]))
+    assert centers.ravel().tolist() == [2.0, 11.0, 11.0]
+
+
+@pytest.mark.parametrize("k", [2, 5, 9])
+def test_relocation_like_scikit_learn(k):
+    """Far initial centres leave clusters empty; no ties among the distances."""
+    rng = np.random.default_rng(k)
+    X = rng.normal(size=(200, 3))
+    init = np.concatenate([X[:1], 100 + rng.normal(size=(k - 1, 3))])
+    ours = KMeans(k, init=init).fit(X)
+    theirs = sklearn.cluster.KMeans(k, init=init).fit(X)
+    assert np.array_equal(ours.labels_, theirs.labels_)
+    assert ours.n_iter_ == theirs.n_iter_
+    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-10)
+
+
+def test_fewer_distinct_rows_than_clusters():
+    X = np.repeat([[0.0, 1.0], [2.0, 2.0], [7.0, 0.0]], [5, 3, 4], axis=0)
+    with pytest.warns(
+        ConvergenceWarning, match=r"Number of distinct clusters \(3\) found smaller than n_clusters \(6\)"
+    ):
+        model = KMeans(6, random_state=0).fit(X)
+    assert model.inertia_ == 0.0
+    assert len({tuple(row) for row in zip(model.labels_, X[:, 0], strict=True)}) == 3
+
+
+@pytest.mark.parametrize("tol", [0.0, 1e-4, 0.1])
+@pytest.mark.parametrize("max_iter", [1, 2, 300])
+def test_stopping_rules(tol, max_iter):
+    X = np.random.default_rng(8).normal(size=(700, 4)) * [1, 5, 2, 9]
+    init = X[:6]
+    ours = KMeans(6, init=init, tol=tol, max_iter=max_iter).fit(X)
+    theirs = sklearn.cluster.KMeans(6, init=init, tol=tol, max_iter=max_iter).fit(X)
+    assert ours.n_iter_ == theirs.n_iter_
+    np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-9, atol=1e-9)
+    assert np.array_equal(ours.labels_, theirs.labels_)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "k", "kind"),
+    [(1, 1, 1, "cpu"), (10**6, 2, 10, "cpu"), (777_777, 784, 10, "cuda"), (10**5, 64, 1024, "cpu")],
+)
+def test_grid_covers_every_row_once(n, d, k, kind):
+    grid = make_grid(n, d, k, kind)
+    tiles = [tile for lane in grid.lanes for tile in lane]
+    assert tiles[0][0] == 0
+    assert tiles[-1][1] == n
+    assert all(a[1] == b[0] for a, b in pairwise(tiles))
+    assert all(stop - start == grid.tile for start, stop in tiles[:-1])
+    assert len(grid.lanes) <= 64
