@@ -20,7 +20,7 @@ from ._kernels import OPERATIONS, find
 class Operations(NamedTuple):
     """The functions a plan works with: kernels where there are any, bodies elsewhere."""
 
-    moments: Callable[..., tuple[Any, Any, Any]]
+    moments: Callable[..., tuple[Any, Any, Any, Any]]
     nearest: Callable[..., Nearest]
     accumulate: Callable[..., tuple[Any, Any, Any]]
     accumulate_moves: Any  # a kernel or None: always add up all rows
@@ -35,14 +35,17 @@ def operations(array: Any) -> Operations:
     return Operations(**chosen)
 
 
-def moments(rows: Any, frame: Frame, space: Any = None) -> tuple[Any, Any, Any]:
-    """Sum (d,), sum of squares (d,) and largest magnitude of rows about the shift, in float64."""
+def moments(rows: Any, frame: Frame, space: Any = None) -> tuple[Any, Any, Any, Any]:
+    """Sum (d,), sum of squares (d,), largest magnitude and largest norm of rows about the shift."""
     xp = namespace(rows)
     x = xp.astype(rows, xp.float64) - frame.shift
-    return xp.sum(x, axis=0), xp.sum(x * x, axis=0), xp.max(xp.abs(x))
+    longest = xp.sqrt(xp.max(xp.sum(x * x, axis=1)))
+    return xp.sum(x, axis=0), xp.sum(x * x, axis=0), xp.max(xp.abs(x)), longest
 
 
-def nearest(rows: Any, frame: Frame, targets: Targets, capacity: int, space: Any = None) -> Nearest:
+def nearest(
+    rows: Any, frame: Frame, targets: Targets, capacity: int, longest: Any = None, space: Any = None
+) -> Nearest:
     """Index of the centre nearest to each row, the lowest index on exact ties.
 
     Fast distances decide most rows. Rows where a second centre lies within the error bound are
@@ -56,6 +59,8 @@ def nearest(rows: Any, frame: Frame, targets: Targets, capacity: int, space: Any
     targets : Targets
     capacity : int
         How many doubtful rows can be decided again; m decides all.
+    longest : float, optional
+        A bound on the norms of the rows in the frame, for kernels; this body takes every row's own.
     space : Workspace, optional
         Scratch memory for kernels; this body does not use it.
     """

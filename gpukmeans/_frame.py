@@ -94,10 +94,13 @@ def doubt_limit(best: Any, row_norms: Any, targets: Targets) -> Any:
     """
     xp = namespace(best)
     b = targets.trust
-    one = xp.astype(targets.reach, best.dtype)
     by_row = best * (1 + 6 * b) + row_norms * (16 * b)
-    by_reach = best + (2 * b) * one * (2 * xp.sqrt(xp.max(row_norms)) + one)
-    return xp.minimum(by_row, by_reach)
+    return xp.minimum(by_row, best + xp.astype(reach_bound(xp.sqrt(xp.max(row_norms)), targets), best.dtype))
+
+
+def reach_bound(longest: Any, targets: Targets) -> Any:
+    """The largest difference from the best that leaves a centre in doubt, for rows of norm <= longest."""
+    return 2 * targets.trust * targets.reach * (2 * longest + targets.reach)
 
 
 def nearest_directly(rows: Any, centers: Any) -> Any:

@@ -104,6 +104,7 @@ class Plan:
         self._workers = Workers(min(threads, len(self.grid.lanes)))
         self._block = self._block_rows()
         self._capacity = max(16, min(self._block, (1 << 21) // (n_clusters * d)))
+        self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
         self._held = ExitStack()
 
     def _block_rows(self) -> int:
@@ -183,7 +184,10 @@ class Plan:
             tiles = self.grid.lanes[number]
             return [self.operations.moments(self.rows[a:b, :], self.frame, space) for a, b in tiles]
 
-        firsts, seconds, peaks = zip(*(tile for tiles in self._sweep(lane) for tile in tiles), strict=True)
+        lanes = self._sweep(lane)
+        firsts, seconds, peaks, longest = zip(*(tile for tiles in lanes for tile in tiles), strict=True)
+        if self.device.kind == "cpu":  # 1e-12: they are compared with norms that were rounded otherwise
+            self._longest = [float(norm) * (1 + 1e-12) for norm in longest]
         first, second = to_host(sum(firsts)), to_host(sum(seconds))
         peak = float(xp.max(xp.stack(peaks)))
         with np.errstate(all="ignore"):
@@ -266,9 +270,12 @@ class Plan:
             total: Partial | None = None
             changed, doubtful, undecided = 0, 0, 0
             for start, stop in self.grid.lanes[number]:
+                longest = self._longest and self._longest[start // self.grid.tile] * self.frame.scale
                 for a in range(start, stop, self._block):
                     b = min(a + self._block, stop)
-                    found = self.operations.nearest(self.rows[a:b, :], self.frame, targets, self._capacity, space)
+                    found = self.operations.nearest(
+                        self.rows[a:b, :], self.frame, targets, self._capacity, longest, space
+                    )
                     labels[a:b] = found.labels
                     doubtful = doubtful + found.doubtful
                     undecided = undecided + found.undecided

@@ -28,9 +28,10 @@ FLOORS = [
     {"_lloyd", "_seeding", "_silhouette"},
     {"kmeans"},
     {"metrics"},
-    {"_files", "_pictures", "_results", "_tables"},
+    {"_files"},
+    {"_tables"},
+    {"_pictures", "_results", "_model_file"},
     {"report"},
-    {"_model_file"},
     {"cli"},
 ]
 FLOOR = {f"gpukmeans.{name}": level for level, names in enumerate(FLOORS) for name in names}
@@ -42,10 +43,19 @@ def sources():
         yield name, path, ast.parse(path.read_text())
 
 
+def at_run_time(node):
+    """All nodes but those under `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from at_run_time(child)
+
+
 def imports(name, path, tree):
     """Absolute names of the package's modules that a module imports."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(tree):
+    for node in at_run_time(tree):
         if isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             target = ".".join(part for part in (base, node.module or "") if part)

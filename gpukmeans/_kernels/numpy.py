@@ -10,47 +10,63 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csc_array
 
-from .._frame import Frame, Nearest, Targets, make_targets, nearest_directly
+from .._frame import Frame, Nearest, Targets, doubt_limit, make_targets, nearest_directly, reach_bound
 from .._threads import Workspace
+
+# One row in so many may be in doubt by a block's common bound before each row gets its own.
+_SHARE = 64
 
 # Rows times features times centres up to which a float64 product costs more than direct differences.
 _FEW = 1 << 16
 
 
-def nearest(rows: np.ndarray, frame: Frame, targets: Targets, capacity: int, space: Workspace) -> Nearest:
-    """See `_distances.nearest`; here every doubtful row is decided, whatever `capacity`."""
-    fast, norms = _fast_distances(rows, frame, targets, space)
-    labels, close = _lowest_close(fast, norms, targets, space)
-    doubtful = np.flatnonzero(close != 1)
-    if doubtful.size:
-        labels[doubtful] = _decide_again(rows[doubtful], frame, targets, space)
+def nearest(
+    rows: np.ndarray, frame: Frame, targets: Targets, capacity: int, longest: float | None, space: Workspace
+) -> Nearest:
+    """See `_distances.nearest`; here every doubtful row is decided, whatever `capacity`.
+
+    One bound for the whole block is tried first, from its longest row. If an outlier makes it leave
+    many rows in doubt, each row gets its own.
+    """
+    m = rows.shape[0]
+    x, fast = _fast_distances(rows, frame, targets, space)
+    best = np.minimum.reduce(fast, axis=0, out=space.array("best", (m,), fast.dtype))
+    few = found = m + m // _SHARE + 1
+    if longest is not None:
+        limit = np.add(best, best.dtype.type(reach_bound(longest, targets)), out=space.array("limit", (m,), fast.dtype))
+        close, found = _close(fast, limit, space)
+    if found >= few:
+        close, found = _close(fast, _row_limits(x, best, targets, space), space)
+    labels = _lowest(close, space)
+    if found == m:  # exactly one centre a row
+        return Nearest(labels, 0, 0)
+    counts = np.add.reduce(close.view(np.uint8), axis=0, dtype=_count_dtype(fast.shape[0]))
+    doubtful = np.flatnonzero(counts != 1)
+    labels[doubtful] = _decide_again(rows[doubtful], frame, targets, space)
     return Nearest(labels, doubtful.size, 0)
 
 
 def _fast_distances(
     rows: np.ndarray, frame: Frame, targets: Targets, space: Workspace
 ) -> tuple[np.ndarray, np.ndarray]:
-    """|c|^2 - 2 x.c as (k, m), and |x|^2 as (m,), in the frame's dtype.
+    """The rows in local coordinates as (d, m), a view, and |c|^2 - 2 x.c as (k, m).
 
     Whichever of the rows and the distances is smaller gets transposed. Transposed rows are copied
     anyway, so they get a row of ones that brings in the norms of the centres.
     """
     (m, d), k = rows.shape, targets.centers.shape[0]
     fast = space.array("distances", (k, m), frame.dtype)
-    norms = space.array("norms", (m,), frame.dtype)
     if d <= k:
         x = space.array("rows", (d + 1, m), frame.dtype)
         _look_from(frame, rows.T, x[:d], column=True)
         x[d] = 1
-        np.einsum("ij,ij->j", x[:d], x[:d], out=norms)
         np.dot(targets.augmented, x, out=fast)
-        return fast, norms
+        return x[:d], fast
     x = space.array("rows", (m, d), frame.dtype)
     _look_from(frame, rows, x, column=False)
-    np.vecdot(x, x, out=norms)
     product = np.dot(x, targets.augmented[:, :d].T, out=space.array("product", (m, k), frame.dtype))
     np.add(product.T, targets.augmented[:, d:], out=fast)
-    return fast, norms
+    return x.T, fast
 
 
 def _look_from(frame: Frame, rows: np.ndarray, out: np.ndarray, column: bool) -> None:
@@ -65,31 +81,29 @@ def _look_from(frame: Frame, rows: np.ndarray, out: np.ndarray, column: bool) ->
         out -= shift
 
 
-def _lowest_close(
-    fast: np.ndarray, norms: np.ndarray, targets: Targets, space: Workspace
-) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest index among the centres within the error bound, and how many there are."""
-    k, m = fast.shape
-    best = np.minimum.reduce(fast, axis=0, out=space.array("best", (m,), fast.dtype))
-    limit = _doubt_limit(best, norms, targets, space)
-    close = np.less_equal(fast, limit, out=space.array("close", (k, m), np.bool_)).view(np.uint8)
-    small = np.uint8 if k < 256 else np.uint16 if k < 65536 else np.uint32
-    counts = np.add.reduce(close, axis=0, dtype=small)
-    falling = np.arange(k, 0, -1, dtype=small)[:, None]  # the lowest index has the largest mark
-    marks = np.multiply(close, falling, out=space.array("marks", (k, m), small))
-    labels = np.subtract(k, np.maximum.reduce(marks, axis=0), dtype=np.int32, casting="unsafe")
-    return labels, counts
+def _row_limits(x: np.ndarray, best: np.ndarray, targets: Targets, space: Workspace) -> np.ndarray:
+    """`_frame.doubt_limit`: x is (d, m)."""
+    return doubt_limit(best, np.einsum("ij,ij->j", x, x), targets)
 
 
-def _doubt_limit(best: np.ndarray, norms: np.ndarray, targets: Targets, space: Workspace) -> np.ndarray:
-    """`_frame.doubt_limit`, without temporaries."""
-    b, reach = targets.trust, best.dtype.type(targets.reach)
-    limit = np.multiply(best, best.dtype.type(1 + 6 * b), out=space.array("limit", best.shape, best.dtype))
-    everywhere = 2 * b * reach * (2 * np.sqrt(norms.max()) + reach)
-    norms *= best.dtype.type(16 * b)
-    limit += norms
-    best += best.dtype.type(everywhere)
-    return np.minimum(limit, best, out=limit)
+def _close(fast: np.ndarray, limit: np.ndarray, space: Workspace) -> tuple[np.ndarray, int]:
+    """Which centres lie within the error bound of the best, (k, m) bool, and how many in all."""
+    close = np.less_equal(fast, limit, out=space.array("close", fast.shape, np.bool_))
+    return close, int(np.count_nonzero(close))
+
+
+def _lowest(close: np.ndarray, space: Workspace) -> np.ndarray:
+    """The lowest index set in each column, (m,) int32: it carries the largest mark."""
+    k = close.shape[0]
+    dtype = _count_dtype(k)
+    falling: np.ndarray = np.arange(k, 0, -1, dtype=dtype)[:, None]
+    marks = np.multiply(close.view(np.uint8), falling, out=space.array("marks", close.shape, dtype))
+    return np.subtract(k, np.maximum.reduce(marks, axis=0), dtype=np.int32, casting="unsafe")
+
+
+def _count_dtype(k: int) -> type:
+    """The smallest unsigned integer that counts to k."""
+    return np.uint8 if k < 256 else np.uint16 if k < 65536 else np.uint32
 
 
 def _decide_again(rows: np.ndarray, frame: Frame, targets: Targets, space: Workspace) -> np.ndarray:
@@ -104,7 +118,7 @@ def _decide_again(rows: np.ndarray, frame: Frame, targets: Targets, space: Works
     if frame.dtype == np.float64 and keep.size == targets.centers.shape[0]:
         return nearest_directly(rows, targets.centers)
     precise = frame.precise()
-    found = nearest(rows, precise, make_targets(targets.centers[keep], precise), 0, space)
+    found = nearest(rows, precise, make_targets(targets.centers[keep], precise), 0, None, space)
     return keep[found.labels]
 
 
@@ -179,8 +193,8 @@ def _precise_rows(rows: np.ndarray, frame: Frame, space: Workspace) -> np.ndarra
 def moments(rows: np.ndarray, frame: Frame, space: Workspace) -> tuple:
     """See `_distances.moments`."""
     x = _precise_rows(rows, frame, space)
-    first, peak = x.sum(axis=0), max(x.max(), -x.min())
-    return first, np.einsum("ij,ij->j", x, x), peak
+    longest = np.sqrt(np.einsum("ij,ij->i", x, x).max())
+    return x.sum(axis=0), np.einsum("ij,ij->j", x, x), max(x.max(), -x.min()), longest
 
 
 def squared_to_own(rows: np.ndarray, labels: np.ndarray, centers: np.ndarray, space: Workspace) -> np.ndarray:
