@@ -20,7 +20,7 @@ from ._kernels import OPERATIONS, find
 class Operations(NamedTuple):
     """The functions a plan works with: kernels where there are any, bodies elsewhere."""
 
-    moments: Callable[..., tuple[Any, Any, Any, Any]]
+    moments: Callable[..., tuple[Any, Any, Any]]
     nearest: Callable[..., Nearest]
     accumulate: Callable[..., tuple[Any, Any, Any]]
     accumulate_moves: Any  # a kernel or None: always add up all rows
@@ -35,12 +35,11 @@ def operations(array: Any) -> Operations:
     return Operations(**chosen)
 
 
-def moments(rows: Any, frame: Frame, space: Any = None) -> tuple[Any, Any, Any, Any]:
-    """Sum (d,), sum of squares (d,), largest magnitude and largest norm of rows about the shift."""
+def moments(rows: Any, frame: Frame, space: Any = None) -> tuple[Any, Any, Any]:
+    """Sum (d,), sum of squares (d,) and largest norm of rows about the shift, in float64."""
     xp = namespace(rows)
     x = xp.astype(rows, xp.float64) - frame.shift
-    longest = xp.sqrt(xp.max(xp.sum(x * x, axis=1)))
-    return xp.sum(x, axis=0), xp.sum(x * x, axis=0), xp.max(xp.abs(x)), longest
+    return xp.sum(x, axis=0), xp.sum(x * x, axis=0), xp.sqrt(xp.max(xp.sum(x * x, axis=1)))
 
 
 def nearest(

@@ -52,7 +52,7 @@ class Moments(NamedTuple):
 
     mean: np.ndarray  # (d,), unweighted
     variance: np.ndarray  # (d,), unweighted, with divisor n
-    peak: float  # largest magnitude of a feature about the shift
+    peak: float  # the largest norm of a row about the shift
 
 
 class Grid(NamedTuple):
@@ -65,7 +65,7 @@ class Grid(NamedTuple):
 def make_grid(n_samples: int, n_features: int, n_clusters: int, kind: str) -> Grid:
     """Cut rows into tiles (a power of two, at most about 4 MB of float64 on the CPU) and tiles into lanes."""
     if kind == "cpu":
-        rows, most = min((1 << 19) // n_features, (1 << 22) // n_clusters), 1 << 15
+        rows, most = min((1 << 21) // n_features, (1 << 22) // n_clusters), 1 << 17
     else:
         rows, most = (1 << 22) // max(n_features, n_clusters), 1 << 17
     tile = max(64, min(most, 1 << (max(rows, 1).bit_length() - 1)))
@@ -113,7 +113,7 @@ class Plan:
         each = k * (size + 3) + 2 * self.rows.shape[1] * size
         if self.device.kind == "cpu":
             # A megabyte of distances stays in a core's cache between the passes over it.
-            most = max(16, min(buffer_bytes() // self._workers.threads, 3 << 20) // each)
+            most = max(16, min(buffer_bytes() // self._workers.threads, 8 << 20) // each)
             return -(-self.grid.tile // -(-self.grid.tile // most))  # equal parts of a tile
         return self.grid.tile
 
@@ -185,11 +185,11 @@ class Plan:
             return [self.operations.moments(self.rows[a:b, :], self.frame, space) for a, b in tiles]
 
         lanes = self._sweep(lane)
-        firsts, seconds, peaks, longest = zip(*(tile for tiles in lanes for tile in tiles), strict=True)
+        firsts, seconds, longest = zip(*(tile for tiles in lanes for tile in tiles), strict=True)
         if self.device.kind == "cpu":  # 1e-12: they are compared with norms that were rounded otherwise
             self._longest = [float(norm) * (1 + 1e-12) for norm in longest]
         first, second = to_host(sum(firsts)), to_host(sum(seconds))
-        peak = float(xp.max(xp.stack(peaks)))
+        peak = float(xp.max(xp.stack(longest)))
         with np.errstate(all="ignore"):
             offset = first / self.rows.shape[0]
             variance = np.maximum(second / self.rows.shape[0] - offset * offset, 0.0)

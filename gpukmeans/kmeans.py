@@ -239,7 +239,9 @@ default='k-means++'
     def _publish(self, best: _Run, X: Any, device: Device) -> None:
         """Set the fitted attributes, in the namespace and on the device of X."""
         home = home_of(X)
-        distinct = np.unique(to_host(best.labels)).size
+        seen = np.zeros(self.n_clusters, bool)
+        seen[to_host(best.labels)] = True
+        distinct = np.count_nonzero(seen)
         if distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters "

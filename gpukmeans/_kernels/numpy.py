@@ -7,6 +7,8 @@ for k = 10).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.sparse import csc_array
 
@@ -15,6 +17,12 @@ from .._threads import Workspace
 
 # One row in so many may be in doubt by a block's common bound before each row gets its own.
 _SHARE = 64
+
+# Up to so many features NumPy is faster on columns than on rows.
+_FEW_FEATURES = 8
+
+# Elements of float64 rows held at once (1 MB).
+_PRECISE_ELEMENTS = 1 << 18
 
 # Rows times features times centres up to which a float64 product costs more than direct differences.
 _FEW = 1 << 16
@@ -60,11 +68,11 @@ def _fast_distances(
         x = space.array("rows", (d + 1, m), frame.dtype)
         _look_from(frame, rows.T, x[:d], column=True)
         x[d] = 1
-        np.dot(targets.augmented, x, out=fast)
+        np.matmul(targets.augmented, x, out=fast)
         return x[:d], fast
     x = space.array("rows", (m, d), frame.dtype)
     _look_from(frame, rows, x, column=False)
-    product = np.dot(x, targets.augmented[:, :d].T, out=space.array("product", (m, k), frame.dtype))
+    product = np.matmul(x, targets.augmented[:, :d].T, out=space.array("product", (m, k), frame.dtype))
     np.add(product.T, targets.augmented[:, d:], out=fast)
     return x.T, fast
 
@@ -113,7 +121,8 @@ def _decide_again(rows: np.ndarray, frame: Frame, targets: Targets, space: Works
     every row of a cluster with a copy would have to be compared directly.
     """
     if rows.size * targets.centers.shape[0] <= _FEW:
-        return nearest_directly(rows, targets.centers)
+        difference = rows[:, None, :] - targets.centers  # float64, as the centres are
+        return np.einsum("mkd,mkd->mk", difference, difference).argmin(axis=1)
     keep = _first_of_each(targets)
     if frame.dtype == np.float64 and keep.size == targets.centers.shape[0]:
         return nearest_directly(rows, targets.centers)
@@ -139,25 +148,45 @@ def accumulate(
     space: Workspace,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `_distances.accumulate`; one product with the sparse one-hot matrix, rows in order."""
-    sums = _sum_by_cluster(_precise_rows(rows, frame, space), labels, weights, n_clusters)
+    places, sums = labels.astype(np.intp), 0.0  # what bincount works with
+    for part in _parts(rows):
+        some = None if weights is None else weights[part]
+        sums = sums + _sum_by_cluster(_precise(rows[part], frame, space), places[part], some, n_clusters)
     if weights is None:
-        counts = np.bincount(labels, minlength=n_clusters)
+        counts = np.bincount(places, minlength=n_clusters)
         return sums, counts.astype(np.float64), counts
-    counts = np.bincount(labels[weights > 0], minlength=n_clusters)
-    return sums, np.bincount(labels, weights, n_clusters), counts
+    counts = np.bincount(places[weights > 0], minlength=n_clusters)
+    return sums, np.bincount(places, weights, n_clusters), counts
 
 
-def _sum_by_cluster(x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, n_clusters: int) -> np.ndarray:
+def _parts(rows: np.ndarray) -> Iterator[slice]:
+    """Parts of a block whose float64 copy stays in a core's cache; from d alone, since they order sums."""
+    step = max(64, _PRECISE_ELEMENTS // rows.shape[1])
+    return (slice(a, a + step) for a in range(0, rows.shape[0], step))
+
+
+def _precise(rows: np.ndarray, frame: Frame, space: Workspace) -> np.ndarray:
+    """Rows about the shift in float64, (m, d): stored by columns if they are few."""
+    m, d = rows.shape
+    if d > _FEW_FEATURES:
+        x = space.array("precise", (m, d), np.float64)
+        return np.subtract(rows, frame.shift, out=x, dtype=np.float64, casting="unsafe")
+    x = space.array("precise", (d, m), np.float64)
+    return np.subtract(rows.T, frame.shift[:, None], out=x, dtype=np.float64, casting="unsafe").T
+
+
+def _sum_by_cluster(x: np.ndarray, places: np.ndarray, weights: np.ndarray | None, n_clusters: int) -> np.ndarray:
     """Sums of w x over the rows of each cluster, rows in order: (k, d) float64.
 
     `bincount` a feature for a few features; for more, one product with the sparse one-hot matrix.
     """
     m, d = x.shape
-    if d <= 8:
+    if d <= _FEW_FEATURES:
         features = x.T if weights is None else x.T * weights
-        return np.stack([np.bincount(labels, feature, n_clusters) for feature in features], axis=1)
+        return np.stack([np.bincount(places, feature, n_clusters) for feature in features], axis=1)
     values = np.ones(m) if weights is None else weights
-    return csc_array((values, labels, np.arange(m + 1, dtype=np.int32)), shape=(n_clusters, m)) @ x
+    edges = np.arange(m + 1, dtype=np.int32)
+    return csc_array((values, places.astype(np.int32, copy=False), edges), shape=(n_clusters, m)) @ x
 
 
 def accumulate_moves(
@@ -171,38 +200,41 @@ def accumulate_moves(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What `accumulate` gives for `labels` less what it gives for `before`, from the moved rows alone."""
     moved = np.flatnonzero(labels != before)
-    x = _precise_rows(rows[moved], frame, space)
-    x = np.concatenate([x, -x])  # added where they come to, taken from where they leave
-    places = np.concatenate([labels[moved], before[moved]])
-    signs = np.repeat([1.0, -1.0], moved.size)
+    if moved.size == 0:
+        return np.zeros((n_clusters, rows.shape[1])), np.zeros(n_clusters), np.zeros(n_clusters, np.int64)
+    m = moved.size
+    x = _precise(rows.take(moved, axis=0), frame, space)
+    x = np.concatenate([x.T, -x.T], axis=1).T if x.flags.f_contiguous else np.concatenate([x, -x])
+    places = np.concatenate([labels[moved], before[moved]]).astype(np.intp)  # come to, taken from
+    signs = np.repeat([1.0, -1.0], m)
     if weights is None:
-        sums, gain = _sum_by_cluster(x, places, None, n_clusters), np.bincount(places, signs, n_clusters)
-        return sums, gain, gain.astype(np.int64)
+        gain = np.bincount(places, signs, n_clusters)
+        return _sum_by_cluster(x, places, None, n_clusters), gain, gain.astype(np.int64)
     values = np.tile(weights[moved], 2)
-    count = np.bincount(places, signs * (values > 0), n_clusters).astype(np.int64)
+    counts = np.bincount(places, signs * (values > 0), n_clusters).astype(np.int64)
     sums = _sum_by_cluster(x, places, values, n_clusters)
-    return sums, np.bincount(places, signs * values, n_clusters), count
-
-
-def _precise_rows(rows: np.ndarray, frame: Frame, space: Workspace) -> np.ndarray:
-    """Rows about the shift in float64."""
-    x = space.array("precise", rows.shape, np.float64)
-    return np.subtract(rows, frame.shift, out=x, dtype=np.float64, casting="unsafe")
+    return sums, np.bincount(places, signs * values, n_clusters), counts
 
 
 def moments(rows: np.ndarray, frame: Frame, space: Workspace) -> tuple:
     """See `_distances.moments`."""
-    x = _precise_rows(rows, frame, space)
-    longest = np.sqrt(np.einsum("ij,ij->i", x, x).max())
-    return x.sum(axis=0), np.einsum("ij,ij->j", x, x), max(x.max(), -x.min()), longest
+    first, second, longest = 0.0, 0.0, 0.0
+    for part in _parts(rows):
+        x = _precise(rows[part], frame, space)
+        first = first + x.sum(axis=0)
+        second = second + np.einsum("ij,ij->j", x, x)
+        longest = max(longest, np.einsum("ij,ij->i", x, x).max())
+    return first, second, np.sqrt(longest)
 
 
 def squared_to_own(rows: np.ndarray, labels: np.ndarray, centers: np.ndarray, space: Workspace) -> np.ndarray:
     """See `_distances.squared_to_own`."""
-    difference = space.array("precise", rows.shape, np.float64)
-    np.take(centers, labels, axis=0, out=difference, mode="clip")  # "clip" writes straight to out
-    np.subtract(rows, difference, out=difference, dtype=np.float64, casting="unsafe")
-    return np.einsum("ij,ij->i", difference, difference)
+    out = np.empty(rows.shape[0])
+    for part in _parts(rows):
+        own = np.take(centers, labels[part], axis=0)
+        difference = np.subtract(rows[part], own, out=own, dtype=np.float64, casting="unsafe")
+        np.einsum("ij,ij->i", difference, difference, out=out[part])
+    return out
 
 
 def lower_to(
