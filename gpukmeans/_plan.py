@@ -218,6 +218,22 @@ class Plan:
 
         return float(sum(self._sweep(lane)))
 
+    def nearest_other(self, labels: Any, centers: Any) -> Any:
+        """Distance from each row to the nearest centre that is not its own, (n,) float64."""
+        xp, precise = self.xp, self.frame.precise()
+        seen = (centers - precise.shift) * precise.scale
+        clusters = xp.arange(centers.shape[0], dtype=labels.dtype, **placement(labels))
+        out = xp.empty(labels.shape, dtype=xp.float64, **placement(labels))
+
+        def lane(number: int, space: Workspace) -> None:
+            for a, b in self.grid.lanes[number]:
+                squared = squared_distances(local(self.rows[a:b, :], precise), seen)
+                others = xp.where(labels[a:b, None] == clusters[None, :], xp.inf, squared)
+                out[a:b] = xp.sqrt(xp.min(others, axis=1)) / precise.scale
+
+        self._sweep(lane)
+        return out
+
     def distances(self, centers: Any, dtype: Any) -> Any:
         """Distances from each row to each centre, (n, k), for `transform`."""
         precise = self.frame.precise()

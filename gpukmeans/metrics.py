@@ -7,7 +7,9 @@ n x k is held. Numbers come back as Python floats and NumPy or device arrays.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,17 +17,23 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from ._device import home_of, is_device_array, namespace, resolve, scope, to_device, to_host
+from ._lloyd import update_centers
+from ._plan import prepare
 from ._silhouette import labeling, silhouettes
-from ._validation import check_n_clusters, check_rows
+from ._validation import check_centers, check_n_clusters, check_rows
 from .kmeans import KMeans
 
 __all__ = [
     "WCSSCurve",
+    "find_knee",
     "match_labels",
     "matched_accuracy",
     "matched_confusion_matrix",
+    "silhouette_curve",
     "silhouette_samples",
     "silhouette_score",
+    "simplified_silhouette_score",
+    "variance_ratio",
     "wcss_curve",
 ]
 
@@ -183,6 +191,175 @@ def silhouette_score(
             X = namespace(X).take(X, to_device(drawn, home_of(X)), axis=0)
         labels = labels[drawn]
     return float(np.mean(to_host(silhouette_samples(X, labels, device=device))))
+
+
+def silhouette_curve(X: Any, labelings: Iterable[Any], *, device: str = "auto") -> np.ndarray:
+    """Mean silhouette of several clusterings of the same rows, in one pass over the distances.
+
+    The distances between rows do not depend on the labels, so nine clusterings cost little more than
+    one.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    labelings : iterable of array-like of shape (n_samples,)
+        Each of 2 to n_samples - 1 clusters.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+
+    Returns
+    -------
+    scores : ndarray of shape (n_labelings,), float64
+        What `silhouette_score` gives for each labeling.
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import silhouette_curve
+    >>> silhouette_curve([[0.0], [1.0], [9.0], [10.0]], [[0, 0, 1, 1], [0, 0, 1, 2]]).round(3).tolist()
+    [0.889, 0.441]
+    """
+    X = check_rows(X)
+    codes = [labeling(_check_clusters(labels, X.shape[0])) for labels in labelings]
+    if not codes:
+        raise ValueError("labelings is empty: give one array of labels for each clustering to judge.")
+    place = resolve(device, X, float(X.shape[0]) ** 2 * X.shape[1])
+    return np.array([values.mean() for values in silhouettes(X, codes, place)])
+
+
+def simplified_silhouette_score(X: Any, labels: Any, centers: Any = None, *, device: str = "auto") -> float:
+    """Mean silhouette with distances to the centroids in place of distances to all rows: O(n k d).
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    labels : array-like of shape (n_samples,)
+        2 to n_samples - 1 clusters.
+    centers : array-like of shape (n_clusters, n_features), optional
+        Centroids, in the sorted order of the labels; the means of the clusters when None.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+
+    Returns
+    -------
+    score : float
+        From -1 to 1; above the exact silhouette as a rule, with the same order of clusterings.
+
+    References
+    ----------
+    E. R. Hruschka, R. J. G. B. Campello and L. N. de Castro, "Evolving clusters in gene-expression
+    data", Information Sciences 176 (2006).
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import simplified_silhouette_score
+    >>> round(simplified_silhouette_score([[0.0], [1.0], [9.0], [10.0]], [0, 0, 1, 1]), 3)
+    0.944
+    """
+    X = check_rows(X)
+    codes = _check_clusters(labels, X.shape[0])
+    given = None if centers is None else check_centers(centers, X, int(codes.max()) + 1)
+    with _grouped(X, codes, device) as (plan, own, means):
+        xp, centers = plan.xp, means if given is None else to_device(given, plan.device)
+        a = xp.sqrt(plan.squared_to_own(own, centers))
+        b = plan.nearest_other(own, centers)
+        longer = xp.maximum(a, b)
+        return float(xp.mean(xp.where(longer > 0, (b - a) / xp.where(longer > 0, longer, 1.0), 0.0)))
+
+
+def variance_ratio(X: Any, labels: Any, *, device: str = "auto") -> float:
+    """Calinski-Harabasz index: variance between the clusters over variance inside them.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    labels : array-like of shape (n_samples,)
+        2 to n_samples - 1 clusters.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
+
+    Returns
+    -------
+    ratio : float
+        (B / (k - 1)) / (W / (n - k)), higher is better; 1.0 when W is zero, as
+        :func:`sklearn.metrics.calinski_harabasz_score` has it.
+
+    References
+    ----------
+    T. Calinski and J. Harabasz, "A dendrite method for cluster analysis", Communications in
+    Statistics 3 (1974).
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import variance_ratio
+    >>> variance_ratio([[0.0], [1.0], [9.0], [10.0]], [0, 0, 1, 1])
+    162.0
+    """
+    X = check_rows(X)
+    codes = _check_clusters(labels, X.shape[0])
+    n, k = X.shape[0], int(codes.max()) + 1
+    with _grouped(X, codes, device) as (plan, own, means):
+        within = plan.inertia(own, means)
+        sizes = to_device(np.bincount(codes).astype(np.float64), plan.device)
+        mean = (sizes @ means) / n
+        between = float(sizes @ plan.xp.sum((means - mean) ** 2, axis=1))
+    return 1.0 if within == 0 else (between / (k - 1)) / (within / (n - k))
+
+
+@contextmanager
+def _grouped(X: Any, codes: np.ndarray, device: str) -> Iterator[tuple[Any, Any, Any]]:
+    """A plan for the rows, the codes on its device, and the means of the clusters (k, d) float64."""
+    k = int(codes.max()) + 1
+    place = resolve(device, X, float(X.shape[0]) * X.shape[1] * k)
+    plan, moments = prepare(X, None, k, place)
+    with plan:
+        own = to_device(codes.astype(np.int32), place)
+        shape = to_device(np.tile(moments.mean, (k, 1)), place)
+        yield plan, own, update_centers(plan.add_up(own), shape, plan.frame.shift)
+
+
+def find_knee(ks: Any, wcss: Any) -> int | None:
+    """The knee of an elbow curve by the kneedle rule, or None where the curve has none.
+
+    A knee is not evidence of clusters: uniform noise has one too. Look at the silhouette and at the
+    variance ratio beside it.
+
+    Parameters
+    ----------
+    ks : array-like of shape (n_points,)
+        Numbers of clusters.
+    wcss : array-like of shape (n_points,)
+        Within-cluster sums of squares.
+
+    Returns
+    -------
+    knee : int or None
+        The first K where the normalised curve bends away from its chord and comes back by more than
+        the mean distance of two points (sensitivity 1).
+
+    References
+    ----------
+    V. Satopaa, J. Albrecht, D. Irwin and B. Raghavan, "Finding a 'kneedle' in a haystack", ICDCS
+    Workshops 2011.
+
+    Examples
+    --------
+    >>> from gpukmeans.metrics import find_knee
+    >>> find_knee([1, 2, 3, 4, 5, 6], [100, 50, 10, 8, 6, 5])
+    3
+    >>> find_knee([1, 2, 3, 4], [40, 30, 20, 10]) is None
+    True
+    """
+    ks, wcss = np.asarray(ks), np.asarray(wcss, dtype=np.float64)
+    if ks.shape != wcss.shape or ks.ndim != 1:
+        raise ValueError(f"ks and wcss need one entry each per point, but have shapes {ks.shape} and {wcss.shape}.")
+    order = np.argsort(ks, kind="stable")
+    x, y = ks[order].astype(np.float64), wcss[order]
+    if x.size < 3 or np.ptp(x) == 0 or not np.isfinite(y).all() or y[0] <= y.min():
+        return None
+    x = (x - x[0]) / (x[-1] - x[0])
+    bend = (y.max() - y) / np.ptp(y) - x
+    peaks = [i for i in range(1, bend.size - 1) if bend[i - 1] < bend[i] >= bend[i + 1]]
+    for peak, following in pairwise([*peaks, bend.size]):
+        if (bend[peak + 1 : following] < bend[peak] - np.diff(x).mean()).any():
+            return int(ks[order][peak])
+    return None
 
 
 def _host_labels(labels: Any, n_samples: int, name: str = "labels") -> np.ndarray:

@@ -11,11 +11,15 @@ from sklearn.datasets import make_blobs
 
 from gpukmeans import KMeans
 from gpukmeans.metrics import (
+    find_knee,
     match_labels,
     matched_accuracy,
     matched_confusion_matrix,
+    silhouette_curve,
     silhouette_samples,
     silhouette_score,
+    simplified_silhouette_score,
+    variance_ratio,
     wcss_curve,
 )
 
@@ -109,3 +113,51 @@ def test_wcss_curve(blobs):
         assert np.array_equal(model.labels_, alone.labels_)
     assert (np.diff(curve.wcss) < 0).all()
     assert (curve.seconds > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_silhouette_curve_is_as_many_scores(dtype):
+    rng = np.random.default_rng(4)
+    X = (rng.normal(size=(6, 16))[rng.integers(0, 6, 1300)] * 3 + rng.normal(size=(1300, 16))).astype(dtype)
+    labelings = [KMeans(k, random_state=0).fit_predict(X) for k in range(2, 11)]
+    wide = X.astype(np.float64)
+    expected = [sklearn.metrics.silhouette_score(wide, labels) for labels in labelings]
+    np.testing.assert_allclose(silhouette_curve(X, labelings), expected, atol=1e-12)
+    assert silhouette_curve(X, labelings[:1])[0] == silhouette_score(X, labelings[0])
+
+
+def test_silhouette_curve_needs_labels(blobs):
+    with pytest.raises(ValueError, match="labelings is empty"):
+        silhouette_curve(blobs[0], [])
+    with pytest.raises(ValueError, match=r"Number of labels is 1\. Valid values are 2 to n_samples - 1"):
+        silhouette_curve(blobs[0], [blobs[1], np.zeros(len(blobs[0]))])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_variance_ratio_and_simplified_silhouette(space, blobs, offset):
+    X, y = blobs[0] + offset, blobs[1]
+    expected = sklearn.metrics.calinski_harabasz_score(blobs[0], y)
+    assert variance_ratio(space.put(X), y, device=space.device) == pytest.approx(expected, rel=1e-9)
+    means = np.stack([X[y == j].mean(axis=0) for j in range(7)])
+    D = np.sqrt(((X[:, None] - means) ** 2).sum(2))
+    a = D[np.arange(len(X)), y]
+    D[np.arange(len(X)), y] = np.inf
+    exact = np.mean((D.min(1) - a) / np.maximum(D.min(1), a))
+    for centers in (None, means):
+        score = simplified_silhouette_score(space.put(X), y, centers, device=space.device)
+        assert score == pytest.approx(exact, rel=1e-9)
+
+
+def test_scores_without_spread():
+    assert variance_ratio([[0.0], [0.0], [1.0], [1.0]], [0, 0, 1, 1]) == 1.0  # scikit-learn's convention
+    assert simplified_silhouette_score(np.zeros((4, 1)), [0, 0, 1, 1]) == 0.0
+
+
+def test_knee():
+    assert find_knee(range(1, 9), [1000, 400, 120, 110, 100, 92, 85, 80]) == 3
+    assert find_knee([3, 1, 2, 4, 5], [120, 1000, 400, 110, 100]) == 3  # any order
+    assert find_knee(range(1, 6), [50, 40, 30, 20, 10]) is None  # a straight line
+    assert find_knee([1, 2], [10, 1]) is None
+    assert find_knee(range(1, 5), [5, 5, 5, 5]) is None
+    with pytest.raises(ValueError, match=r"shapes \(3,\) and \(2,\)"):
+        find_knee([1, 2, 3], [1, 2])
