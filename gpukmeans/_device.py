@@ -70,6 +70,16 @@ def placement(x: Any) -> dict[str, Any]:
     return {"device": x.device} if is_device_array(x) and not is_cupy(x) else {}
 
 
+def put(x: Any, index: Any, value: float) -> Any:
+    """x with `value` at the places of an integer array; in place where the namespace can do that."""
+    if isinstance(x, np.ndarray) or is_cupy(x):
+        x[index] = value
+        return x
+    xp = namespace(x)
+    places = xp.arange(x.shape[0], dtype=index.dtype, **placement(x))
+    return xp.where(xp.any(places[:, None] == index[None, :], axis=1), value, x)
+
+
 def home_of(x: Any) -> Device:
     """The place where x lives, and where results computed from it go back to."""
     if is_cupy(x):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import namespace, placement, to_host
+from ._device import namespace, placement, put, to_host
 from ._plan import Partial, Plan, Step
 
 
@@ -131,16 +131,14 @@ def relocate_empty(plan: Plan, step: Step, centers: Any, n_empty: int) -> Partia
     distances = plan.squared_to_own(step.labels, centers)
     if plan.weights is not None:
         distances = xp.where(plan.weights > 0, distances, -1.0)
-    places = placement(distances)
-    indices = xp.arange(distances.shape[0], dtype=xp.int64, **places)
     hopeful = xp.astype(xp.max(distances) > 0, xp.float64)
     empty = partial.counts == 0
     rank = xp.cumulative_sum(xp.astype(empty, xp.int64))  # the i-th empty cluster takes the i-th row
-    clusters = xp.arange(plan.n_clusters, dtype=xp.int32, **places)
+    clusters = xp.arange(plan.n_clusters, dtype=xp.int32, **placement(distances))
     sums, weights, counts = partial
     for i in range(n_empty):
         row = xp.reshape(xp.argmax(distances), (1,))  # the first of equals
-        distances = xp.where(indices == row, -1.0, distances)
+        distances = put(distances, row, -1.0)
         x = xp.astype(xp.take(plan.rows, row, axis=0), xp.float64) - plan.frame.shift
         weight = hopeful if plan.weights is None else hopeful * xp.take(plan.weights, row)
         gain = xp.astype(empty & (rank == i + 1), xp.float64)

@@ -70,7 +70,7 @@ def make_grid(n_samples: int, n_features: int, n_clusters: int, kind: str) -> Gr
         rows, most = (1 << 22) // max(n_features, n_clusters), 1 << 17
     tile = max(64, min(most, 1 << (max(rows, 1).bit_length() - 1)))
     tiles = [(a, min(a + tile, n_samples)) for a in range(0, n_samples, tile)]
-    wanted = max(8, min(64, (1 << 20) // (n_clusters * n_features)))  # 8 MB of partial sums
+    wanted = max(8, min(64, (1 << 19) // (n_clusters * n_features)))  # 4 MB of partial sums
     n_lanes = min(len(tiles), wanted)
     edges = [len(tiles) * i // n_lanes for i in range(n_lanes + 1)]
     return Grid(tile, [tiles[a:b] for a, b in pairwise(edges)])
@@ -112,8 +112,8 @@ class Plan:
         k, size = self.n_clusters, 4 if is_single(self.frame.dtype) else 8
         each = k * (size + 3) + 2 * self.rows.shape[1] * size
         if self.device.kind == "cpu":
-            # A megabyte of distances stays in a core's cache between the passes over it.
-            most = max(16, min(buffer_bytes() // self._workers.threads, 8 << 20) // each)
+            # Large blocks: each NumPy call hands the interpreter lock over, which costs more than cache misses.
+            most = max(16, min(buffer_bytes() // self._workers.threads, 6 << 20) // each)
             return -(-self.grid.tile // -(-self.grid.tile // most))  # equal parts of a tile
         return self.grid.tile
 
