@@ -166,13 +166,20 @@ def _parts(rows: np.ndarray) -> Iterator[slice]:
 
 
 def _precise(rows: np.ndarray, frame: Frame, space: Workspace) -> np.ndarray:
-    """Rows about the shift in float64, (m, d): stored by columns if they are few."""
+    """Rows about the shift in float64 and original units, (m, d)."""
+    return _local(rows, frame.precise()._replace(scale=1.0), space)
+
+
+def _local(rows: np.ndarray, frame: Frame, space: Workspace) -> np.ndarray:
+    """Rows in a frame's coordinates, (m, d): stored by columns if those are few."""
     m, d = rows.shape
     if d > _FEW_FEATURES:
-        x = space.array("precise", (m, d), np.float64)
-        return np.subtract(rows, frame.shift, out=x, dtype=np.float64, casting="unsafe")
-    x = space.array("precise", (d, m), np.float64)
-    return np.subtract(rows.T, frame.shift[:, None], out=x, dtype=np.float64, casting="unsafe").T
+        x = space.array("precise", (m, d), frame.dtype)
+        _look_from(frame, rows, x, column=False)
+        return x
+    x = space.array("precise", (d, m), frame.dtype)
+    _look_from(frame, rows.T, x, column=True)
+    return x.T
 
 
 def _sum_by_cluster(x: np.ndarray, places: np.ndarray, weights: np.ndarray | None, n_clusters: int) -> np.ndarray:
@@ -240,21 +247,23 @@ def squared_to_own(rows: np.ndarray, labels: np.ndarray, centers: np.ndarray, sp
 def lower_to(
     rows: np.ndarray, closest: np.ndarray, frame: Frame, candidates: np.ndarray, space: Workspace
 ) -> np.ndarray:
-    """See `_distances.lower_to`; |x|^2, |c|^2 and -2 x.c from one product, (t, m)."""
+    """See `_distances.lower_to`; parts of the rows stay in cache between the steps, (t, m)."""
     (m, d), t = rows.shape, candidates.shape[0]
     precise = frame.precise()
-    x = space.array("precise", (d + 2, m), np.float64)
-    _look_from(precise, rows.T, x[:d], column=True)
-    np.einsum("ij,ij->j", x[:d], x[:d], out=x[d])
-    x[d + 1] = 1
-    c = np.empty((t, d + 2))
-    _look_from(precise, candidates, c[:, :d], column=False)
-    c[:, d + 1] = np.einsum("ij,ij->i", c[:, :d], c[:, :d])
-    c[:, :d] *= -2
-    c[:, d] = 1
-    lowered = np.dot(c, x, out=space.array("lowered", (t, m), np.float64))
-    _silence(lowered, x[d], d, space)
-    return np.minimum(lowered, closest, out=lowered)
+    c = np.empty((t, d))
+    _look_from(precise, candidates, c, column=False)
+    c_norms = np.einsum("ij,ij->i", c, c)[:, None]
+    c *= -2
+    lowered = space.array("lowered", (t, m), np.float64)
+    for part in _parts(rows):
+        x = _local(rows[part], precise, space)
+        norms = np.einsum("ij,ij->i", x, x)
+        squared = c @ x.T
+        squared += norms
+        squared += c_norms
+        _silence(squared, norms, d, space)
+        np.minimum(squared, closest[part], out=lowered[:, part])
+    return lowered
 
 
 def _silence(squared: np.ndarray, norms: np.ndarray, n_features: int, space: Workspace) -> None:
