@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 
 from ._device import is_single, namespace
 
-# Largest magnitude whose square, summed over a great many rows, still fits into float64.
-LARGEST = 1e140
-
 # A squared norm no row of a frame comes near (rows are scaled to at most 1e10 a feature): a centre
 # beyond it wins only where all are, and then direct differences decide.
 _FAR = 1e30

@@ -19,7 +19,7 @@ from sklearn import get_config
 
 from ._device import Device, is_single, namespace, placement, scope, to_device, to_host
 from ._distances import Operations, operations, squared_distances
-from ._frame import LARGEST, Frame, local, make_targets
+from ._frame import Frame, local, make_targets
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _SAMPLE = 512  # rows that the reference point is taken from
@@ -353,11 +353,6 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
     weights : array of shape (n,) float64, anywhere, or None
     n_clusters : int
     device : Device
-
-    Raises
-    ------
-    ValueError
-        If values are so large that sums of their squares overflow float64.
     """
     with scope(device):
         rows = to_device(X, device)
@@ -370,11 +365,6 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
         plan = Plan(rows, weights, n_clusters, frame, device)
         with plan:
             moments = plan.moments()
-        if not moments.peak <= LARGEST:
-            raise ValueError(
-                f"X has values as far as {moments.peak:.3g} from their mean: their squares overflow "
-                "float64. Scale the data to a moderate range first."
-            )
         plan.frame = plan.frame._replace(scale=_scale(moments.peak))
         return plan, moments
 

@@ -10,6 +10,9 @@ from sklearn.utils.validation import _check_sample_weight, check_array, validate
 
 from ._device import home_of, is_device_array, is_single, namespace, scope, to_host
 
+# Largest magnitude whose square, summed over a great many rows, still fits into float64.
+LARGEST = 1e140
+
 
 def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples: int = 1) -> Any:
     """X as an array of shape (n, d) of any real dtype, where it lives and not copied if it is one.
@@ -45,7 +48,21 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
     X = check_array(X, **options) if estimator is None else validate_data(estimator, X, reset=reset, **options)
     if X.dtype.kind not in "fiub":
         raise ValueError(f"X has dtype {X.dtype}, but rows of real numbers are needed. Convert it to float64 first.")
+    _check_magnitude(X, "X")
     return X
+
+
+def _check_magnitude(values: Any, name: str) -> None:
+    """Refuse what overflows float64 when it is squared and added up; float32 and integers never do."""
+    if "float32" in str(values.dtype) or "float" not in str(values.dtype) or 0 in values.shape:
+        return
+    xp = namespace(values)
+    largest = float(xp.maximum(xp.max(values), -xp.min(values)))
+    if largest > LARGEST:
+        raise ValueError(
+            f"{name} has values of magnitude {largest:.3g}, but sums of squares above {LARGEST:g} squared overflow "
+            "float64. Scale the data to a moderate range first."
+        )
 
 
 def _check_device_rows(X: Any, estimator: Any, reset: bool, min_samples: int) -> Any:
@@ -68,6 +85,7 @@ def _check_device_rows(X: Any, estimator: Any, reset: bool, min_samples: int) ->
     if "float" in name and not bool(xp.all(xp.isfinite(X))):
         what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"
         raise ValueError(f"Input X contains {what}.\nRemove or fill those rows before clustering.")
+    _check_magnitude(X, "X")
     if "bool" in name:
         X = xp.astype(X, xp.float64)
     if estimator is not None:
@@ -132,6 +150,7 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
     ):
         if centers.shape[axis] != wanted:
             raise ValueError(f"The shape of the initial centers {centers.shape} does not match {what} {wanted}.")
+    _check_magnitude(centers, "init")
     return centers.astype(np.float64)
 
 

@@ -177,7 +177,15 @@ default='k-means++'
         RuntimeError
             If `device` names a CUDA device and none can be used.
         """
-        X = check_rows(X, estimator=self)
+        before = self.__dict__.copy()
+        try:
+            return self._fit(check_rows(X, estimator=self), sample_weight)
+        except BaseException:  # Ctrl-C as well: a fit that failed leaves the estimator as it was
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X: Any, sample_weight: Any) -> KMeans:
+        """Fit on checked rows."""
         check_n_clusters(X.shape[0], self.n_clusters)
         n_init = self._number_of_runs()
         random_state = check_random_state(self.random_state)
@@ -207,7 +215,7 @@ default='k-means++'
                 "Explicit initial center position passed: performing only one init in "
                 f"{type(self).__name__} instead of n_init={n_init}.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
             return 1
         return n_init
@@ -247,7 +255,7 @@ default='k-means++'
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
                 f"({self.n_clusters}). Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         centers = to_device(best.centers, home)
         dtype = getattr(home.xp, result_dtype(X).__name__)

@@ -185,6 +185,10 @@ def silhouette_score(
     """
     X = check_rows(X)
     if sample_size is not None:
+        if not isinstance(sample_size, (int, np.integer)) or sample_size < 1:
+            raise ValueError(
+                f"sample_size={sample_size!r} is not a number of rows: give a whole number from 1, or None."
+            )
         labels = _host_labels(labels, X.shape[0])
         drawn = check_random_state(random_state).permutation(X.shape[0])[:sample_size]
         with scope(home_of(X)):
@@ -404,6 +408,8 @@ def _match(y_true: Any, labels: Any) -> _Table:
 
     y_true = _host_labels(y_true, np.shape(y_true)[0] if np.ndim(y_true) else 0, "y_true")
     labels = _host_labels(labels, y_true.shape[0])
+    if y_true.size == 0:
+        raise ValueError("y_true and labels are empty: at least one row is needed to match clusters to classes.")
     classes, row = _unique(y_true)
     clusters, column = _unique(labels)
     counts = np.zeros((classes.size, clusters.size), np.int64)
