@@ -195,7 +195,7 @@ default='k-means++'
         logger.info("fit on %s (%s), with %s", device.name, device.reason, in_use(device.kind))
         plan, moments = prepare(X, weights, self.n_clusters, device)
         with plan:
-            best = None
+            best: Any = None
             for _ in range(n_init):
                 centers = self._initial_centers(X, plan, given, random_state, weights)
                 run = self._run(plan, centers, self.tol * float(moments.variance.mean()))

@@ -148,7 +148,8 @@ def accumulate(
     space: Workspace,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `_distances.accumulate`; one product with the sparse one-hot matrix, rows in order."""
-    places, sums = labels.astype(np.intp), 0.0  # what bincount works with
+    places = labels.astype(np.intp)  # what bincount works with
+    sums = np.zeros((n_clusters, rows.shape[1]))
     for part in _parts(rows):
         some = None if weights is None else weights[part]
         sums = sums + _sum_by_cluster(_precise(rows[part], frame, space), places[part], some, n_clusters)
