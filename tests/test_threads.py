@@ -1,0 +1,84 @@
+"""Threads live as long as a fit, and BLAS gets its threads back."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from gpukmeans import KMeans
+from gpukmeans._threads import Workers, n_threads, one_blas_thread
+
+
+def blas_threads():
+    return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+
+
+def ours():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("gpukmeans")]
+
+
+def test_threads_are_joined_and_blas_is_given_back(monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "3")
+    X = np.random.default_rng(0).normal(size=(60_000, 8))
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        during = []
+        KMeans(5, init=lambda X, k, random_state: during.append(blas_threads()) or X[:k], n_init=1).fit(X)
+        assert set(during[0]) == {1}
+        assert blas_threads() == before
+    assert ours() == []
+
+
+def test_concurrent_fits_agree_and_give_blas_back():
+    X = np.random.default_rng(1).normal(size=(30_000, 5))
+    expected = KMeans(6, random_state=0).fit(X).labels_
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with ThreadPoolExecutor(4) as pool:
+            fits = list(pool.map(lambda seed: KMeans(6, random_state=0, n_init=1 + seed % 2).fit(X), range(8)))
+        assert blas_threads() == before
+    assert all(np.array_equal(fit.labels_, expected) for fit in fits[::2])
+
+
+def test_nested_limits_are_restored_once():
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with one_blas_thread():
+            with one_blas_thread():
+                assert set(blas_threads()) == {1}
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == before
+
+
+def test_an_error_in_a_thread_stops_the_others_and_comes_out():
+    workers, done = Workers(3), []
+
+    def task(item, space):
+        if item == 1:
+            raise RuntimeError("item 1")
+        done.append(item)
+
+    with pytest.raises(RuntimeError, match="item 1"):
+        workers.run(task, range(100_000))
+    workers.close()
+    assert len(done) < 100_000
+    assert ours() == []
+    assert workers.run(lambda item, space: item * 2, range(5)) == [0, 2, 4, 6, 8]
+    workers.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"GPUKMEANS_NUM_THREADS": "5", "OMP_NUM_THREADS": "2"}, 5),
+        ({"GPUKMEANS_NUM_THREADS": "", "OMP_NUM_THREADS": "2,1"}, 2),
+    ],
+)
+def test_number_of_threads(monkeypatch, variables, expected):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert n_threads() == expected
