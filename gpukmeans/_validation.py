@@ -96,6 +96,7 @@ def _check_device_rows(X: Any, estimator: Any, reset: bool, min_samples: int) ->
 def _check_feature_count(X: Any, estimator: Any, reset: bool) -> None:
     if reset:
         estimator.n_features_in_ = X.shape[1]
+        estimator.__dict__.pop("feature_names_in_", None)  # an array has no names
     elif X.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
