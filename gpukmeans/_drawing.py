@@ -72,9 +72,11 @@ def predictions(estimator: Any, X: Any) -> tuple[Any, Any, Any]:
 def given_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     """The axes to draw on; without any, those of a new pyplot figure of this size in inches."""
     if ax is None:
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
         from matplotlib.pyplot import subplots
 
-        _, ax = subplots(figsize=(width, height), layout="constrained")
+        margin = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)  # inches: nothing touches the edge
+        _, ax = subplots(figsize=(width, height), layout=margin)
     return ax
 
 
@@ -88,7 +90,10 @@ def dress(ax: Axes, title: str, xlabel: str, ylabel: str, *, pad: float = 6.0) -
 def settle(ax: Axes) -> tuple[float, float]:
     """Let the figure lay itself out; the width and height of the axes in points."""
     figure: Any = ax.figure.canvas.figure  # the whole one, where the axes are in a subfigure
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    ax.apply_aspect()
     scale = 72 / figure.dpi
     return ax.bbox.width * scale, ax.bbox.height * scale
 

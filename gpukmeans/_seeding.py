@@ -79,7 +79,8 @@ def _draw_rows(plan: Plan, closest: Any, masses: Any, uniforms: Any) -> Any:
     The cumulated masses of the tiles find the tile, those of its rows the row: no array of n
     cumulated masses is made.
     """
-    xp, n, tile_rows = plan.xp, closest.shape[0], plan.grid.tile
+    xp, n = plan.xp, closest.shape[0]
+    tile_rows = min(plan.grid.tile, n)
     cumulative = xp.cumulative_sum(masses, include_initial=True)
     wanted = uniforms * cumulative[-1]
     tile = xp.sum(xp.astype(cumulative[None, 1:] < wanted[:, None], xp.int64), axis=1)

@@ -206,6 +206,7 @@ class ElbowDisplay:
             "markersize": 16,
             "markerfacecolor": "none",
             "markeredgewidth": 2,
+            "clip_on": False,
             "color": palette(2)[1],
         }
         self.best_mark_ = self._mark(self.best_k, "best variance ratio (Calinski-Harabasz)", **ring)

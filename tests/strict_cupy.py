@@ -277,9 +277,7 @@ class Operations:
     def asarray(self, a: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None) -> Any:
         return self.array(a, dtype, copy, order)
 
-    def asnumpy(
-        self, a: Any, stream: Any = None, order: Any = "C", out: Any = None, *, blocking: bool = True
-    ) -> Any:
+    def asnumpy(self, a: Any, stream: Any = None, order: Any = "C", out: Any = None, *, blocking: bool = True) -> Any:
         return a.get(stream, order, out, blocking) if isinstance(a, ndarray) else np.asarray(a, order=order)
 
     def ascontiguousarray(self, a: Any, dtype: Any = None) -> Any:

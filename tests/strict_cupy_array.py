@@ -10,8 +10,7 @@ import numpy as np
 from strict_cupy_device import UNAUDITED, Block
 
 IMPLICIT = (
-    "Implicit conversion to a NumPy array is not allowed. "
-    "Please use `.get()` to construct a NumPy array explicitly."
+    "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
 )
 
 
@@ -172,9 +171,7 @@ class ndarray:
 
     # Methods whose arguments are not those of the function of that name.
 
-    def astype(
-        self, dtype: Any, order: Any = "K", casting: None = None, subok: None = None, copy: bool = True
-    ) -> Any:
+    def astype(self, dtype: Any, order: Any = "K", casting: None = None, subok: None = None, copy: bool = True) -> Any:
         if casting is not None:
             raise TypeError("casting is not supported yet")
         self._ops.data(self)

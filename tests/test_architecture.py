@@ -28,9 +28,12 @@ FLOORS = [
     {"_lloyd", "_seeding", "_silhouette"},
     {"kmeans"},
     {"metrics"},
+    {"_drawing"},
+    {"_cluster_display", "_confusion_display"},
+    {"plotting"},
     {"_files"},
     {"_tables"},
-    {"_pictures", "_results", "_model_file"},
+    {"_pictures", "_results", "_page", "_model_file"},
     {"report"},
     {"cli"},
 ]

@@ -423,16 +423,10 @@ def public(owner):
 
 def accepts(real, double):
     """Say whether every way of passing arguments to `double` is one `real` has."""
-    positional = [
-        p.name for p in double.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    theirs = [
-        p.name for p in real.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
+    positional = [p.name for p in double.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    theirs = [p.name for p in real.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     anything = any(p.kind is p.VAR_KEYWORD for p in real.parameters.values())
-    return theirs[: len(positional)] == positional and (
-        anything or double.parameters.keys() <= real.parameters.keys()
-    )
+    return theirs[: len(positional)] == positional and (anything or double.parameters.keys() <= real.parameters.keys())
 
 
 def test_every_name_and_parameter_exists_in_the_real_cupy(monkeypatch):
