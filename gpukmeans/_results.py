@@ -124,7 +124,7 @@ def table_lines(report: Report) -> list[str]:
         ),
         ("device", f"{report.device} ({report.device_reason})"),
         ("K", f"{report.n_clusters} ({report.rule})"),
-        ("WCSS", f"{_amount(report.wcss)}, {share:.1f} % of the total {_amount(report.total_ss)}{best}"),
+        ("WCSS", f"{amount(report.wcss)}, {share:.1f} % of the total {amount(report.total_ss)}{best}"),
         ("silhouette", _silhouette_text(report)),
         *_judgement_pairs(report),
         *(("note", note) for note in report.notes),
@@ -132,8 +132,23 @@ def table_lines(report: Report) -> list[str]:
     return aligned(pairs) + ([] if report.tried.given else _curve_lines(report))
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
+    """A number for people: six digits, or all of those before the point."""
     return f"{value:,.0f}" if 1e5 <= abs(value) < 1e12 else f"{value:,.6g}"
+
+
+def versions() -> list[tuple[str, str]]:
+    """Names and versions of what the numbers were computed with."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    pairs = [("gpukmeans", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
+    for name in ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "matplotlib", "jinja2", "tqdm"):
+        try:
+            pairs.append((name, version(name)))
+        except PackageNotFoundError:
+            pairs.append((name, "not installed"))
+    return pairs
 
 
 def _silhouette_text(report: Report) -> str:
@@ -166,5 +181,5 @@ def _curve_lines(report: Report) -> list[str]:
     for score in report.curve:
         silhouette = "-" if score.silhouette is None else f"{score.silhouette:.4f}"
         star = "  *" if score.k == report.n_clusters else ""
-        lines.append(f"{score.k:>4}  {_amount(score.wcss):>15}  {silhouette:>10}{star}")
+        lines.append(f"{score.k:>4}  {amount(score.wcss):>15}  {silhouette:>10}{star}")
     return lines

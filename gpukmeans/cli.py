@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     try:
-        options = _parser().parse_args(argv)
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        options = _parser().parse_args(arguments)
+        options.line = ["gpukmeans", *arguments]
         options.command(options)
         sys.stdout.flush()
     except InputError as error:
@@ -113,10 +115,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_report(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
-        help="choose K, cluster, judge, and write tables and pictures",
+        help="choose K, cluster, judge, and write tables, pictures and a page",
         description="Standardise the data, compute WCSS and silhouette for each K, choose the K with the "
         "highest mean silhouette, fit, compare with known classes if there are any, and write labels.csv, "
-        "centers.csv (in the units of the data), summary.json and pictures (PNG).",
+        "centers.csv (in the units of the data), summary.json, pictures (PNG) and report.html, a page with all of it.",
         epilog="example: gpukmeans report flowers.csv --label species --k 2:8 --out flowers",
     )
     parser.add_argument("data", metavar="DATA", nargs="?", default="blobs", help=DATA_HELP + "; default: blobs")
@@ -216,12 +218,14 @@ def _seed(text: str) -> int:
 
 def _report(options: argparse.Namespace) -> None:
     from . import report
+    from ._page import require_jinja2
     from ._pictures import require_matplotlib
 
     require_matplotlib()
+    require_jinja2()
     folder = _folder(options.out)
-    result = _build(options, options.k, folder, report.PICTURES)
-    names = report.write(result, folder)
+    result = _build(options, options.k, folder, report.DRAWN)
+    names = report.write(result, folder, options.line)
     if not options.quiet:
         report.print_table(result)
         report.print_lines(_wrote(names, folder))
@@ -320,6 +324,7 @@ def _doctor(options: argparse.Namespace) -> None:
 def _facts() -> list[tuple[str, list[tuple[str, str]]]]:
     """What `doctor` shows: sections of names and values."""
     from . import _device, _kernels, _threads
+    from ._results import versions
 
     state = _device.describe()
     devices = [("CuPy", state["cupy"] or "not installed"), ("CUDA", state["cuda"])]
@@ -328,22 +333,7 @@ def _facts() -> list[tuple[str, list[tuple[str, str]]]]:
     kinds = ["cpu", "cuda"] if state["devices"] else ["cpu"]
     kernels = [(f"{kind}: {op}", name) for kind in kinds for op, name in _kernels.in_use(kind).items()]
     threads = [("threads of a fit", str(_threads.n_threads())), *_blas()]
-    return [("versions", _versions()), ("threads", threads), ("kernels", kernels), ("devices", devices)]
-
-
-def _versions() -> list[tuple[str, str]]:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    from . import __version__
-
-    pairs = [("gpukmeans", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
-    for name in ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "matplotlib", "tqdm"):
-        try:
-            pairs.append((name, version(name)))
-        except PackageNotFoundError:
-            pairs.append((name, "not installed"))
-    return pairs
+    return [("versions", versions()), ("threads", threads), ("kernels", kernels), ("devices", devices)]
 
 
 def _blas() -> list[tuple[str, str]]:

@@ -21,12 +21,17 @@ from sklearn.metrics import adjusted_rand_score
 
 from . import _device, metrics
 from ._files import InputError, check_folder, count, write_files
+from ._page import PAGE, render
 from ._results import table_files, table_lines
+from ._silhouette import labeling, silhouettes
 from ._tables import Scaling, Table, fit_scaling, load, no_scaling, sample_rows
 
 # Silhouettes need the distances between all pairs of rows: exact up to this many rows, above it
 # on a seeded sample of this many, whose mean is within about 0.005 of the exact one.
 SILHOUETTE_ROWS = 20_000
+
+# Clusters, over all K, whose silhouettes share a pass over the distances: K = 2 to 21 do.
+PASS_CLUSTERS = 256
 
 # One k-means++ start may end in a poor local optimum, which shows as a kink in the elbow. Up to
 # this many rows further starts cost next to nothing, so the best of STARTS is kept.
@@ -34,6 +39,7 @@ STARTS = 10
 STARTS_ROWS = 20_000
 
 PICTURES = ("elbow.png", "silhouette.png", "scatter.png", "confusion.png")
+DRAWN = (*PICTURES, PAGE)
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
@@ -267,17 +273,31 @@ def _wcss_curve(rows: np.ndarray, k: KRange, place: Any, seed: int, show: Progre
 def _silhouettes(
     rows: np.ndarray, labelings: dict[int, np.ndarray], place: Any, seed: int, show: Progress
 ) -> dict[int, Silhouettes]:
-    """Silhouettes for every K that has them, on the same rows for all K."""
+    """Silhouettes for every K that has them, on the same rows for all K, from as few passes as possible."""
     exact = len(rows) <= SILHOUETTE_ROWS
     chosen = slice(None) if exact else sample_rows(len(rows), SILHOUETTE_ROWS, seed)
     sample = rows[chosen]
-    found = {}
-    for k in show([k for k in labelings if k > 1], "silhouettes"):
-        clusters = labelings[k][chosen]
-        if 2 <= len(np.unique(clusters)) < len(sample):
-            values = metrics.silhouette_samples(sample, clusters, device=_on(place))
-            found[k] = Silhouettes(values, clusters, exact)
+    clusters = {k: labels[chosen] for k, labels in labelings.items()}
+    codes = {k: labeling(np.unique(labels, return_inverse=True)[1]) for k, labels in clusters.items()}
+    groups = _groups({k: one.sizes.size for k, one in codes.items() if 2 <= one.sizes.size < len(sample)})
+    found: dict[int, Silhouettes] = {}
+    for group in show(range(len(groups)), "silhouettes"):
+        values = silhouettes(sample, [codes[k] for k in groups[group]], place)
+        found |= {k: Silhouettes(v, clusters[k], exact) for k, v in zip(groups[group], values, strict=True)}
     return found
+
+
+def _groups(sizes: dict[int, int]) -> list[list[int]]:
+    """Values of K for one pass each: what a pass holds grows with the clusters of all its labelings."""
+    groups: list[list[int]] = []
+    room = 0
+    for k, size in sizes.items():
+        if not groups or size > room:
+            groups.append([])
+            room = PASS_CLUSTERS
+        groups[-1].append(k)
+        room -= size
+    return groups
 
 
 def _scores(curve: Any, found: dict[int, Silhouettes]) -> tuple[KScore, ...]:
@@ -337,10 +357,18 @@ def judge(y: np.ndarray, labels: np.ndarray) -> Judgement:
 # --- writing ----------------------------------------------------------------------------------
 
 
-def write(report: Report, folder: Path) -> tuple[str, ...]:
-    """Write tables and pictures of a report; everything is made before the first file is written.
+def write(report: Report, folder: Path, command: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Write tables, pictures and the page of a report; all are made before the first file is written.
 
     Pictures of an earlier report in the folder that this one has no counterpart for are removed.
+
+    Parameters
+    ----------
+    report : Report
+    folder : Path
+        Made if need be.
+    command : sequence of str, optional
+        The command line that made the report, for the page to show.
 
     Returns
     -------
@@ -350,25 +378,26 @@ def write(report: Report, folder: Path) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or Matplotlib or Jinja is not installed.
     """
     from ._pictures import draw
 
     pictures = draw(report)
-    files = table_files(report, pictures)
+    page = render(report, pictures, command).encode("utf-8", "replace")
+    files = table_files(report, {**pictures, PAGE: page})
     check_folder(folder, files)
-    stale = [name for name in _earlier_pictures(folder) if name not in files]
+    stale = [name for name in _earlier_drawings(folder) if name not in files]
     write_files(folder, files)
     for name in stale:
         (folder / name).unlink(missing_ok=True)
     return tuple(files)
 
 
-def _earlier_pictures(folder: Path) -> list[str]:
-    """The pictures an earlier report wrote there, by its own summary."""
+def _earlier_drawings(folder: Path) -> list[str]:
+    """The pictures and the page an earlier report wrote there, by its own summary."""
     try:
         earlier = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return [name for name in PICTURES if name in earlier["files"] and "gpukmeans_version" in earlier]
+        return [name for name in DRAWN if name in earlier["files"] and "gpukmeans_version" in earlier]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -19,9 +19,11 @@ from gpukmeans import _device, _model_file, cli
 from gpukmeans.cli import main
 
 pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
 
 PICTURES = {"elbow.png", "silhouette.png", "scatter.png", "confusion.png"}
 TABLES = {"labels.csv", "centers.csv", "summary.json"}
+PAGE = {"report.html"}
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +79,8 @@ def test_report_is_the_tutorial(capsys):
     assert "0.998 matched, 1 of 500 wrong" in out
     assert "to gpukmeans-report/" in out.replace(os.sep, "/")
     assert max(map(len, out.splitlines())) <= 80
-    assert files("gpukmeans-report") == TABLES | PICTURES
-    assert all(name in out for name in TABLES | PICTURES)
+    assert files("gpukmeans-report") == TABLES | PICTURES | PAGE
+    assert all(name in out for name in TABLES | PICTURES | PAGE)
 
 
 def test_report_of_a_file_with_options(points, capsys):

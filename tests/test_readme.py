@@ -23,7 +23,9 @@ def test_every_block_is_covered():
 
 
 @pytest.mark.parametrize("code", PYTHON)
-def test_python_blocks(code, capsys):
+def test_python_blocks(code, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out
 
@@ -39,6 +41,12 @@ def test_commands_on_data(tmp_path):
             run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert run.returncode == 0, f"{line}\n{run.stderr}"
     assert (tmp_path / "labels.csv").exists()
+    assert (tmp_path / "iris-report" / "report.html").exists()
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
 
 
 def test_install_lines_name_real_extras():

@@ -19,6 +19,7 @@ from gpukmeans._results import aligned, summarise, table_lines
 from gpukmeans.report import KRange, KScore, build, choose, judge, write
 
 pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
 from matplotlib.image import imread
 
 from gpukmeans import _pictures
@@ -175,6 +176,18 @@ def test_silhouettes_of_many_rows_are_sampled_and_say_so(tmp_path, monkeypatch):
     assert summarise(result)["silhouette_exact"] is False
 
 
+def test_silhouettes_do_not_depend_on_the_passes_they_share(monkeypatch):
+    """Many K in one pass, or each in its own: the same values, which are scikit-learn's."""
+    shared = build("iris", k=KRange(2, 6))
+    monkeypatch.setattr(report, "PASS_CLUSTERS", 7)
+    split = build("iris", k=KRange(2, 6))
+    rows = StandardScaler().fit_transform(shared.table.X)
+    assert silhouette_score(rows, shared.labels) == pytest.approx(shared.silhouette, rel=1e-12)
+    for one, other in zip(shared.curve[1:], split.curve[1:], strict=True):
+        assert one.silhouette == pytest.approx(other.silhouette, rel=1e-12)
+    assert report._groups({2: 2, 3: 3, 4: 4, 5: 5, 9: 9}) == [[2, 3], [4], [5], [9]]
+
+
 def test_a_sample_has_no_repeats_and_is_sorted():
     rows = report.sample_rows(1000, 300, seed=8)
     assert len(np.unique(rows)) == 300
@@ -284,6 +297,7 @@ def test_pictures_of_an_earlier_report_do_not_stay(tmp_path, blobs):
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {
         "mine.png", "d.npz", "labels.csv", "centers.csv", "summary.json", "scatter.png", "silhouette.png",
+        "report.html",
     }  # fmt: skip
 
 
