@@ -80,8 +80,8 @@ def _dress(ax: Axes, title: str, xlabel: str, ylabel: str, grid: bool = True) ->
 
 
 def _plain(text: str, width: int = 40) -> str:
-    """A name from the data, shortened, with no dollar sign read as mathematics."""
-    return short(text, width).replace("$", r"\$")
+    """A name from the data, shortened, with no dollar sign read as mathematics and no half characters."""
+    return short(text, width).encode("utf-8", "replace").decode().replace("$", r"\$")
 
 
 def colors(n_clusters: int) -> list[tuple[float, float, float]]:

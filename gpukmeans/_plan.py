@@ -118,9 +118,13 @@ class Plan:
         return self.grid.tile
 
     def __enter__(self) -> Plan:
-        self._held.enter_context(scope(self.device))
-        self._held.enter_context(one_blas_thread())
-        self._held.callback(self._workers.close)
+        try:
+            self._held.enter_context(scope(self.device))
+            self._held.enter_context(one_blas_thread())
+            self._held.callback(self._workers.close)
+        except BaseException:  # Ctrl-C between two of them: the context was not entered
+            self._held.close()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -30,7 +30,7 @@ def table_files(report: Report, others: dict[str, bytes]) -> dict[str, bytes]:
     return {
         "labels.csv": labels_csv(report.labels, report.table.y, report.judgement),
         "centers.csv": _centers_csv(report),
-        "summary.json": (text + "\n").encode(),
+        "summary.json": (text + "\n").encode("utf-8", "backslashreplace"),  # a half character: JSON's own escape
         **others,
     }
 

@@ -404,7 +404,11 @@ def test_a_full_disk_behind_stdout_is_one_line(points):
 def test_ctrl_c_is_one_line_and_leaves_nothing():
     X, _ = make_blobs(8000, n_features=12, centers=40, cluster_std=3, random_state=0)
     np.save("long.npy", X)
-    script = "import sys; from gpukmeans.cli import main; print('ready', flush=True); sys.exit(main())"
+    # a shell may have started the tests with SIGINT ignored, which a child inherits
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from gpukmeans.cli import main; print('ready', flush=True); sys.exit(main())"
+    )
     with command("report", "long.npy", "--k", "20:400", script=script) as process:
         assert process.stdout.readline() == b"ready\n"
         time.sleep(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -245,6 +246,16 @@ def test_names_are_text_and_never_markup(nasty):
     assert {row[0] for row in page.table("known class")} == {NASTY, "a&amp;b", "it's"}
     assert nasty.table.name in page.text
     assert "<b>kind" in page.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_file_name_that_is_no_unicode(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.npy")
+    np.save(path, np.arange(12.0).reshape(6, 2) ** 2)
+    write(build(path, k=KRange(2, 2)), tmp_path / "out", ["gpukmeans", "report", path])
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "2 clusters in bad?.npy" in page.text
+    assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["data"] == "bad\udcff.npy"
 
 
 def test_the_command_can_be_pasted(page):
