@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,8 @@ class Workers:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="gpukmeans")
         results: list[Any] = [None] * len(items)
         queue = iter(range(len(items)))
-        drains = [self._pool.submit(self._drain, task, items, queue, results, s) for s in self._spaces]
+        with uninterrupted():
+            drains = [self._pool.submit(self._drain, task, items, queue, results, s) for s in self._spaces]
         for drain in drains:
             drain.result()
         return results
@@ -89,11 +91,29 @@ class Workers:
 
     def close(self) -> None:
         """Stop after the items in work and join every thread."""
-        self._stop.set()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
-        self._stop.clear()
+        with uninterrupted():
+            self._stop.set()
+            if self._pool is not None:
+                self._pool.shutdown(wait=True, cancel_futures=True)
+                self._pool = None
+            self._stop.clear()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment, in which threads are started or ended or BLAS is set."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    held: list = []
+    signal.signal(signal.SIGINT, lambda *signal_and_frame: held.append(signal_and_frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            handler(*held[0])
 
 
 _blas_lock = threading.Lock()
@@ -105,16 +125,18 @@ _blas_limit: Any = None
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS at one thread; nested and concurrent fits restore the old number only once."""
     global _blas_users, _blas_limit
-    with _blas_lock:
-        _blas_users += 1
-        if _blas_users == 1:
-            _blas_limit = _controller().limit(limits=1, user_api="blas")
+    held = False
     try:
+        with uninterrupted(), _blas_lock:
+            if _blas_users == 0:
+                _blas_limit = _controller().limit(limits=1, user_api="blas")
+            _blas_users += 1
+            held = True
         yield
     finally:
-        with _blas_lock:
-            _blas_users -= 1
-            if _blas_users == 0:
+        with uninterrupted(), _blas_lock:
+            _blas_users -= held
+            if held and _blas_users == 0:
                 _blas_limit.restore_original_limits()
                 _blas_limit = None
 

@@ -66,7 +66,7 @@ def wcss_curve(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-    ks : iterable of int
+    ks : iterable of int, or int
         Numbers of clusters, each from 1 to n_samples.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
     random_state : int, RandomState instance or None, default=None
@@ -93,7 +93,9 @@ def wcss_curve(
     [82.0, 1.0]
     """
     X = check_rows(X)
-    ks = tuple(ks)
+    ks = tuple(ks) if isinstance(ks, Iterable) else (ks,)
+    if not ks:
+        raise ValueError(f"ks is empty: give at least one number of clusters from 1 to {X.shape[0]}.")
     for k in ks:
         if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
             raise ValueError(f"K={k!r} is not a number of clusters: give whole numbers from 1 to {X.shape[0]}.")

@@ -662,7 +662,7 @@ def test_set_output():
 # --- Ctrl-C -------------------------------------------------------------------------------------
 
 CHILD = """
-import json, os, signal, sys, threading, time
+import json, signal, sys, threading, time
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 from gpukmeans import KMeans

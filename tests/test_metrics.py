@@ -153,6 +153,12 @@ def test_scores_without_spread():
     assert simplified_silhouette_score(np.zeros((4, 1)), [0, 0, 1, 1]) == 0.0
 
 
+def test_wcss_curve_of_nothing_and_of_one(blobs):
+    with pytest.raises(ValueError, match=r"ks is empty: .* from 1 to 1003"):
+        wcss_curve(blobs[0], [])
+    assert wcss_curve(blobs[0], 3, random_state=0).ks == (3,)
+
+
 def test_knee():
     assert find_knee(range(1, 9), [1000, 400, 120, 110, 100, 92, 85, 80]) == 3
     assert find_knee([3, 1, 2, 4, 5], [120, 1000, 400, 110, 100]) == 3  # any order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gpukmeans import KMeans
-from gpukmeans._threads import Workers, n_threads, one_blas_thread
+from gpukmeans._threads import Workers, n_threads, one_blas_thread, uninterrupted
 
 
 def blas_threads():
@@ -82,3 +83,22 @@ def test_number_of_threads(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert n_threads() == expected
+
+
+def test_ctrl_c_waits_until_threads_and_blas_are_in_order():
+    """The interrupt comes out, but not in the middle of starting threads or setting BLAS."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        reached = []
+        with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012 - both lines must run
+            signal.raise_signal(signal.SIGINT)
+            reached.append(True)
+        assert reached == [True]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with threadpool_limits(2, user_api="blas"):
+            before = blas_threads()
+            with pytest.raises(KeyboardInterrupt), one_blas_thread():
+                signal.raise_signal(signal.SIGINT)
+            assert blas_threads() == before
+    finally:
+        signal.signal(signal.SIGINT, handler)
