@@ -60,8 +60,8 @@ def _check_magnitude(values: Any, name: str) -> None:
     largest = float(xp.maximum(xp.max(values), -xp.min(values)))
     if largest > LARGEST:
         raise ValueError(
-            f"{name} has values of magnitude {largest:.3g}, but values above {LARGEST:g} cannot be squared and "
-            "summed in float64. Scale the data to a moderate range first."
+            f"{name} has values of magnitude {largest:.3g}, but sums of squares of values above {LARGEST:g} "
+            "overflow float64. Scale the data to a moderate range first."
         )
 
 
