@@ -81,6 +81,7 @@ def given_or_new(ax: Axes | None, width: float, height: float) -> Axes:
 
 
 def dress(ax: Axes, title: str, xlabel: str, ylabel: str, *, pad: float = 6.0) -> None:
+    """Title at the left, names of the axes, no frame at the top and right."""
     ax.set_title(title, loc="left", fontsize=11, color=INK, pad=pad)
     ax.set_xlabel(xlabel, color=INK)
     ax.set_ylabel(ylabel, color=INK)

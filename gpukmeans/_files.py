@@ -55,6 +55,7 @@ def count(number: int, noun: str) -> str:
 
 
 def short(text: str, width: int = 40) -> str:
+    """Text on one line, cut to `width` characters."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 3] + "..."
 
@@ -106,6 +107,7 @@ def check_file(path: Path, hint: str = "") -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error text that names the closest known name, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 

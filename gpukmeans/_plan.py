@@ -63,7 +63,7 @@ class Grid(NamedTuple):
 
 
 def make_grid(n_samples: int, n_features: int, n_clusters: int, kind: str) -> Grid:
-    """Cut rows into tiles (a power of two, at most about 4 MB of float64 on the CPU) and tiles into lanes."""
+    """Cut rows into tiles (a power of two, at most 2**21 elements on the CPU) and tiles into lanes."""
     if kind == "cpu":
         rows, most = min((1 << 21) // n_features, (1 << 22) // n_clusters), 1 << 17
     else:

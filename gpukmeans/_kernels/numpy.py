@@ -21,7 +21,7 @@ _SHARE = 64
 # Up to so many features NumPy is faster on columns than on rows.
 _FEW_FEATURES = 8
 
-# Elements of float64 rows held at once (1 MB).
+# Elements of float64 rows held at once (2 MB).
 _PRECISE_ELEMENTS = 1 << 18
 
 # Rows times features times centres up to which a float64 product costs more than direct differences.
