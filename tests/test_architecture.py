@@ -22,6 +22,7 @@ MODULES = sorted(
 FLOORS = [
     {"_device", "_threads"},
     {"_frame"},
+    {"_kernels.cpu"},
     {"_kernels", "_kernels.numpy"},
     {"_distances"},
     {"_plan", "_validation"},

@@ -1,0 +1,173 @@
+// The Python module: picks the instruction set, and turns arrays into the kernels' arguments.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "table.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace gpukmeans {
+
+#if defined(__x86_64__) || defined(_M_X64)
+namespace plain { extern const Table table; }
+namespace avx2 { extern const Table table; }
+namespace avx512 { extern const Table table; }
+#elif defined(__aarch64__)
+namespace neon { extern const Table table; }
+#else
+namespace plain { extern const Table table; }
+#endif
+
+namespace {
+
+// The tables this machine can run, the fastest first.
+std::vector<const Table *> usable() {
+    std::vector<const Table *> tables;
+#if defined(__x86_64__) || defined(_M_X64)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw"))
+        tables.push_back(&avx512::table);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(&avx2::table);
+    tables.push_back(&plain::table);
+#elif defined(__aarch64__)
+    tables.push_back(&neon::table);
+#else
+    tables.push_back(&plain::table);
+#endif
+    return tables;
+}
+
+const Table *active = usable().front();
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Table *table : usable()) names.emplace_back(table->name);
+    return names;
+}
+
+void use(const std::string &name) {
+    for (const Table *table : usable())
+        if (name == table->name) {
+            active = table;
+            return;
+        }
+    throw nb::value_error("this machine does not have that instruction set");
+}
+
+// Memory aligned to a cache line.
+class Scratch {
+  public:
+    explicit Scratch(std::int64_t bytes) : memory_(new (std::align_val_t(64)) char[static_cast<std::size_t>(bytes) + 64]) {}
+    ~Scratch() { operator delete[](memory_, std::align_val_t(64)); }
+    Scratch(const Scratch &) = delete;
+    Scratch &operator=(const Scratch &) = delete;
+    void *data() const { return memory_; }
+
+  private:
+    char *memory_;
+};
+
+template <class T> using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+template <class T> using Out = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+using AnyRows = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
+
+template <class Array> auto data(const std::optional<Array> &array) {
+    return array ? array->data() : nullptr;
+}
+
+Rows rows_of(const AnyRows &rows) {
+    return {rows.data(), static_cast<i64>(rows.shape(0)), static_cast<i64>(rows.shape(1)), rows.stride(0), rows.stride(1)};
+}
+
+const Kernels &kernels_for(const AnyRows &rows, bool wide) {
+    if (rows.dtype() == nb::dtype<double>()) return active->precise;
+    if (rows.dtype() == nb::dtype<float>()) return wide ? active->wide : active->single;
+    throw nb::type_error("rows have to be float32 or float64");
+}
+
+// One pass over the rows, shared by the threads that run it: each takes the next lane until none is left.
+class SearchPass {
+  public:
+    SearchPass(AnyRows rows, std::optional<In<double>> weights, In<double> shift, double scale, bool wide,
+               In<double> centers, In<double> local, In<double> norms, In<double> copied, double trust, double reach,
+               Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
+               std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
+               std::optional<In<float>> far_, bool filter, int add, In<i64> edges, std::optional<Out<double>> sums,
+               std::optional<Out<double>> masses, std::optional<Out<i64>> counts, std::optional<Out<double>> inertia,
+               Out<i64> facts)
+        : kernels_(kernels_for(rows, wide)), lanes_(static_cast<i64>(edges.shape(0)) - 1) {
+        const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
+        targets_ = std::make_unique<Scratch>(kernels_.targets_bytes(k, d));
+        norms_ = std::make_unique<Scratch>(k * static_cast<i64>(sizeof(double)));
+        kernels_.arrange(local.data(), norms.data(), k, d, targets_->data(), norms_->data());
+        search_.rows = rows_of(rows);
+        search_.weights = data(weights);
+        search_.frame = {shift.data(), scale};
+        search_.targets = {k, centers.data(), targets_->data(), norms_->data(), copied.data(), trust, reach};
+        search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
+        search_.labels = labels.data();
+        search_.add = static_cast<Add>(add);
+        search_.edges = edges.data();
+        search_.sums = data(sums);
+        search_.masses = data(masses);
+        search_.counts = data(counts);
+        search_.inertia = data(inertia);
+        search_.facts = facts.data();
+        kept_ = nb::make_tuple(rows, weights, shift, centers, copied, labels, upper, gap, drift, spread, near_, far_,
+                               edges, sums, masses, counts, inertia, facts);
+    }
+
+    void run() {
+        nb::gil_scoped_release released;
+        Scratch scratch(kernels_.scratch_bytes(search_));
+        for (i64 lane = next_++; lane < lanes_; lane = next_++) kernels_.search(search_, lane, scratch.data());
+    }
+
+    // The lanes that nobody has begun are left out: for Ctrl-C.
+    void stop() { next_ = lanes_; }
+
+  private:
+    const Kernels &kernels_;
+    const i64 lanes_;
+    Search search_{};
+    std::unique_ptr<Scratch> targets_, norms_;
+    nb::object kept_; // the arrays, so that they live as long as the pass
+    std::atomic<i64> next_{0};
+};
+
+} // namespace
+} // namespace gpukmeans
+
+NB_MODULE(_native, m) {
+    using namespace gpukmeans;
+    m.doc() = "Compiled kernels for the CPU; see gpukmeans/_kernels/cpu.";
+    m.def("instruction_sets", &instruction_sets, "Those this machine can run, the fastest first.");
+    m.def("instruction_set", [] { return std::string(active->name); }, "The one in use.");
+    m.def("use", &use, "name"_a, "Run the kernels of another instruction set (for tests).");
+    nb::class_<SearchPass>(m, "SearchPass")
+        .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, In<double>, In<double>, In<double>,
+                      In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
+                      std::optional<In<double>>, std::optional<In<double>>, std::optional<In<float>>,
+                      std::optional<In<float>>, bool, int, In<i64>, std::optional<Out<double>>,
+                      std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>, Out<i64>>(),
+             nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a, "local"_a,
+             "norms"_a, "copied"_a, "trust"_a, "reach"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
+             "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "add"_a, "edges"_a,
+             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a)
+        .def("run", &SearchPass::run, "Search lanes until none is left; any number of threads may do so at once.")
+        .def("stop", &SearchPass::stop, "Leave out the lanes that have not been begun.");
+}

@@ -1,0 +1,68 @@
+// One row: in local coordinates, its exact distance to a centre, and its part in a cluster's sums.
+#pragma once
+
+#include "simd.h"
+#include "table.h"
+
+namespace gpukmeans::GPUKMEANS_ISA {
+
+template <class Row> GPUKMEANS_INLINE const Row *row_of(const Rows &rows, i64 i) {
+    return static_cast<const Row *>(rows.data) + i * rows.row_step;
+}
+
+// The row in local coordinates, as T. `shift` is scaled already.
+template <class Row, class T>
+void localize(const Rows &rows, i64 i, const T *shift, T scale, T *out) {
+    const Row *x = row_of<Row>(rows, i);
+    if (rows.column_step == 1)
+        for (i64 q = 0; q < rows.d; q++) out[q] = static_cast<T>(x[q]) * scale - shift[q];
+    else
+        for (i64 q = 0; q < rows.d; q++) out[q] = static_cast<T>(x[q * rows.column_step]) * scale - shift[q];
+}
+
+// Squared distance of a row to a centre by float64 differences, in original coordinates. Eight sums,
+// each in the order of the features and then added in a tree, whatever the instruction set.
+template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, const double *center) {
+    const Row *x = row_of<Row>(rows, i);
+    const i64 d = D ? D : rows.d, step = rows.column_step;
+    auto square = [&](i64 q) {
+        const double difference = static_cast<double>(x[q * step]) - center[q];
+        return rounded(difference * difference);
+    };
+    if (d < 8) {
+        double sum = 0;
+        for (i64 q = 0; q < d; q++) sum += square(q);
+        return sum;
+    }
+    constexpr int L = lanes<double>, parts = 8 / L;
+    Vec<double> part[parts] = {};
+    i64 q = 0;
+    for (; q + 8 <= d; q += 8)
+        for (int v = 0; v < parts; v++) {
+            Vec<double> wide;
+            if (step == 1)
+                for (int l = 0; l < L; l++) wide[l] = static_cast<double>(x[q + v * L + l]);
+            else
+                for (int l = 0; l < L; l++) wide[l] = static_cast<double>(x[(q + v * L + l) * step]);
+            const Vec<double> difference = wide - load(center + q + v * L);
+            part[v] += rounded(difference * difference);
+        }
+    double sums[8];
+    for (int v = 0; v < parts; v++) store(sums + v * L, part[v]);
+    double sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    for (; q < d; q++) sum += square(q);
+    return sum;
+}
+
+// Adds w (x - shift) to the sums of a cluster.
+template <class Row, int D = 0>
+GPUKMEANS_INLINE void add_row(const Rows &rows, i64 i, const double *shift, double weight, double *sums) {
+    const Row *x = row_of<Row>(rows, i);
+    const i64 d = D ? D : rows.d, step = rows.column_step;
+    if (step == 1)
+        for (i64 q = 0; q < d; q++) sums[q] += weight * (static_cast<double>(x[q]) - shift[q]);
+    else
+        for (i64 q = 0; q < d; q++) sums[q] += weight * (static_cast<double>(x[q * step]) - shift[q]);
+}
+
+} // namespace gpukmeans::GPUKMEANS_ISA

@@ -1,0 +1,98 @@
+// Vectors of the instruction set that a translation unit is compiled for.
+//
+// `Vec<T>` holds as many T as one register does. It is GCC's and Clang's vector extension, so the
+// arithmetic below is ordinary C++ and one source serves AVX-512, AVX2, SSE2 and NEON. Everything
+// sits in a namespace named after the instruction set: the linker must never pick the AVX-512 copy of
+// an inline function for a machine without it. For the same reason no header of the standard library
+// with inline code is used in the kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifndef GPUKMEANS_ISA
+#error "compile the kernels with -DGPUKMEANS_ISA=avx512, avx2, neon or plain"
+#endif
+
+#if defined(__AVX512F__)
+#define GPUKMEANS_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define GPUKMEANS_VECTOR_BYTES 32
+#else
+#define GPUKMEANS_VECTOR_BYTES 16
+#endif
+
+#define GPUKMEANS_INLINE inline __attribute__((always_inline))
+
+namespace gpukmeans::GPUKMEANS_ISA {
+
+using i32 = std::int32_t;
+using i64 = std::int64_t;
+
+template <class T> struct VecOf {
+    static constexpr int lanes = GPUKMEANS_VECTOR_BYTES / static_cast<int>(sizeof(T));
+    typedef T type __attribute__((vector_size(GPUKMEANS_VECTOR_BYTES)));
+    // the same, for memory that is not aligned to a register, and allowed to alias T
+    typedef T loose __attribute__((vector_size(GPUKMEANS_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+};
+template <class T> using Vec = typename VecOf<T>::type;
+template <class T> constexpr int lanes = VecOf<T>::lanes;
+
+// An integer as wide as T: what comparisons of Vec<T> give, and what indices are counted in.
+template <class T> struct IndexOf;
+template <> struct IndexOf<float> { using type = i32; };
+template <> struct IndexOf<double> { using type = i64; };
+template <class T> using Index = typename IndexOf<T>::type;
+
+template <class T> GPUKMEANS_INLINE Vec<T> load(const T *p) {
+    return *reinterpret_cast<const typename VecOf<T>::loose *>(p);
+}
+template <class T> GPUKMEANS_INLINE void store(T *p, Vec<T> v) {
+    *reinterpret_cast<typename VecOf<T>::loose *>(p) = v;
+}
+template <class T> GPUKMEANS_INLINE Vec<T> fill(T value) { return Vec<T>{} + value; }
+
+template <class V> GPUKMEANS_INLINE V lower(V a, V b) { return a < b ? a : b; }
+template <class V> GPUKMEANS_INLINE V higher(V a, V b) { return a > b ? a : b; }
+
+GPUKMEANS_INLINE float root(float x) { return __builtin_sqrtf(x); }
+GPUKMEANS_INLINE double root(double x) { return __builtin_sqrt(x); }
+template <class T> GPUKMEANS_INLINE T positive(T x) { return x > 0 ? x : T(0); }
+
+// The lanes added up, in a tree.
+template <class T> GPUKMEANS_INLINE T total(Vec<T> v) {
+    typedef T Pair __attribute__((vector_size(2 * sizeof(T))));
+    if constexpr (lanes<T> == 2) {
+        return v[0] + v[1];
+    } else {
+        T part[lanes<T>];
+        store(part, v);
+        Pair sum{};
+        for (int i = 0; i < lanes<T>; i += 2) sum += Pair{part[i], part[i + 1]};
+        return sum[0] + sum[1];
+    }
+}
+
+// A value the compiler cannot see through: a product passed through here is rounded before it is added,
+// never fused with the sum. So a tie of two sums of squares stays a tie, as in NumPy.
+template <class V> GPUKMEANS_INLINE V rounded(V v) {
+#if defined(__aarch64__)
+    asm("" : "+w"(v));
+#else
+    asm("" : "+x"(v));
+#endif
+    return v;
+}
+
+// Rows of a tile and centres of a group: what the registers of the instruction set hold as accumulators,
+// with room for one row vector and one broadcast.
+#if defined(__AVX512F__)
+constexpr int row_vectors = 4, group = 6;
+#elif defined(__aarch64__)
+constexpr int row_vectors = 4, group = 6;
+#else
+constexpr int row_vectors = 3, group = 4;
+#endif
+template <class T> constexpr int tile_rows = row_vectors * lanes<T>;
+
+} // namespace gpukmeans::GPUKMEANS_ISA

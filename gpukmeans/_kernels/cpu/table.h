@@ -1,0 +1,82 @@
+// What the kernels are given, and the table of kernels that one instruction set fills.
+//
+// Shapes: n rows of d features, k centres. "Local" coordinates are (x - shift) * scale, see _frame.py.
+#pragma once
+
+#include <cstdint>
+
+namespace gpukmeans {
+
+using i32 = std::int32_t;
+using i64 = std::int64_t;
+
+// Rows of float or double, in any layout.
+struct Rows {
+    const void *data;
+    i64 n, d;
+    i64 row_step, column_step; // in elements
+};
+
+// A frame of local coordinates.
+struct Frame {
+    const double *shift; // (d,)
+    double scale;        // a power of two
+};
+
+// Centres made ready for a pass; T is the type that distances are computed in.
+struct Targets {
+    i64 k;
+    const double *exact;  // (k, d), original coordinates: what decides in the end
+    const void *groups;   // T: blocks of a group's centres, see arrange() in tiles.h
+    const void *norms;    // T (k,): |c|^2, local; infinite for a copy of an earlier centre
+    const double *copied; // (k,): 1 where another centre is the same
+    double trust;         // relative error of a fast distance, see _frame.trust
+    double reach;         // the largest |c|, local
+};
+
+// What the pass before left and this one may use: see _bounds.py.
+struct Bounds {
+    float *upper;         // (n,) distance to the own centre, less the drift when it was measured; or null
+    float *gap;           // (n,) second distance less the first, plus the drift; null with upper
+    const double *drift;  // (k,) how far each centre has moved in all
+    const double *spread; // (k,) the same plus the farthest that another centre has moved
+    const float *near_;   // (k,) a row whose `upper` is below keeps its centre
+    const float *far_;    // (k,) a row whose `gap` is above keeps its centre
+    bool filter;          // whether rows may keep their labels by these tests
+};
+
+enum class Add : int { nothing, all, moves };
+
+// One pass over the rows: every row's nearest centre, and the sums of the clusters.
+struct Search {
+    Rows rows;
+    const double *weights; // (n,) or null for ones
+    Frame frame;
+    Targets targets;
+    Bounds bounds;
+    i32 *labels; // (n,) in: of the pass before, -1 for none; out: of this one
+    Add add;
+    const i64 *edges; // (lanes + 1,) rows of each lane
+    double *sums;     // (lanes, k, d): of w (x - shift)
+    double *masses;   // (lanes, k): of w
+    i64 *counts;      // (lanes, k): rows of positive weight
+    double *inertia;  // (lanes,) or null
+    i64 *facts;       // (lanes, 3): rows with a new label, rows decided again, rows searched
+};
+
+// The kernels, for rows of one type and distances in another.
+struct Kernels {
+    i64 (*targets_bytes)(i64 k, i64 d);
+    void (*arrange)(const double *local, const double *norms, i64 k, i64 d, void *groups, void *out_norms);
+    i64 (*scratch_bytes)(const Search &);
+    void (*search)(const Search &, i64 lane, void *scratch);
+};
+
+struct Table {
+    const char *name; // of the instruction set
+    Kernels single;   // float rows, float distances
+    Kernels wide;     // float rows, double distances
+    Kernels precise;  // double rows, double distances
+};
+
+} // namespace gpukmeans

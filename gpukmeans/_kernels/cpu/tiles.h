@@ -1,0 +1,204 @@
+// Nearest and second-nearest centre of a tile of rows, in three ways.
+//
+// direct  d <= 4: sum of (x - c)^2, rows along the registers, features unrolled.
+// dots    few centres, many features: features along the registers, no row is transposed.
+// tiles   the rest: rows along the registers, a group of centres a pass, like a matrix product
+//         whose result goes into the running minimum and is never written out.
+//
+// The last two give |c|^2 - 2 x.c. Nothing here decides ties: see settle() in search.h.
+#pragma once
+
+#include "rows.h"
+
+namespace gpukmeans::GPUKMEANS_ISA {
+
+enum class Style { direct, dots, tiles };
+
+constexpr i64 direct_features = 4;
+constexpr int dot_rows = 4, dot_group = 3;
+
+inline Style style_of(i64 k, i64 d) {
+    if (d <= direct_features) return Style::direct;
+    return d >= 32 && k <= 16 ? Style::dots : Style::tiles;
+}
+
+template <class T> inline i64 padded(i64 d) { return (d + lanes<T> - 1) / lanes<T> * lanes<T>; }
+
+// What a search knows of a batch of rows; all arrays have room for whole tiles.
+template <class T> struct Found {
+    T *best, *second; // fast distances to the nearest and the second-nearest centre
+    Index<T> *at;     // the nearest
+    T *size;          // |x|^2
+};
+
+// Centres in the layout of a style: (k, d) for direct; (k, padded d), times -2, for dots; groups of
+// centres beside each other, feature by feature, times -2, for tiles.
+template <class T>
+void arrange(const double *local, const double *norms, i64 k, i64 d, void *out, void *out_norms) {
+    T *to = static_cast<T *>(out), *to_norms = static_cast<T *>(out_norms);
+    const Style style = style_of(k, d);
+    for (i64 j = 0; j < k; j++) {
+        to_norms[j] = static_cast<T>(norms[j]);
+        const bool copy = norms[j] > 1e300;
+        if (style == Style::direct) // a copy is infinitely far from every row
+            for (i64 q = 0; q < d; q++) to[j * d + q] = static_cast<T>(copy ? norms[j] : local[j * d + q]);
+        else if (style == Style::dots)
+            for (i64 q = 0; q < padded<T>(d); q++)
+                to[j * padded<T>(d) + q] = q < d ? static_cast<T>(-2 * local[j * d + q]) : T(0);
+        else {
+            const i64 first = j / group * group, size = first + group <= k ? group : k - first;
+            for (i64 q = 0; q < d; q++) to[first * d + q * size + (j - first)] = static_cast<T>(-2 * local[j * d + q]);
+        }
+    }
+}
+
+template <class T> inline i64 targets_bytes(i64 k, i64 d) {
+    return static_cast<i64>(sizeof(T)) * k * (padded<T>(d) + 1);
+}
+
+// --- direct ---------------------------------------------------------------------------------------
+
+// x: (D, m) with m a multiple of two registers; centers: (k, D).
+template <class T, int D>
+void search_direct(const T *x, i64 m, const T *centers, i64 k, Found<T> found) {
+    constexpr int V = 2, L = lanes<T>;
+    for (i64 p = 0; p < m; p += V * L) {
+        Vec<T> best[V], second[V], rows[V][D];
+        Vec<Index<T>> at[V];
+        for (int v = 0; v < V; v++) {
+            best[v] = second[v] = fill(static_cast<T>(__builtin_inff()));
+            at[v] = Vec<Index<T>>{};
+            Vec<T> size{};
+            for (int q = 0; q < D; q++) {
+                rows[v][q] = load(x + q * m + p + v * L);
+                size += rows[v][q] * rows[v][q];
+            }
+            store(found.size + p + v * L, size);
+        }
+        for (i64 j = 0; j < k; j++) {
+            const Vec<Index<T>> index = fill(static_cast<Index<T>>(j));
+            for (int v = 0; v < V; v++) {
+                Vec<T> squared{};
+                for (int q = 0; q < D; q++) {
+                    const Vec<T> difference = rows[v][q] - centers[j * D + q];
+                    squared += difference * difference;
+                }
+                second[v] = lower(second[v], higher(squared, best[v]));
+                at[v] = squared < best[v] ? index : at[v];
+                best[v] = lower(squared, best[v]);
+            }
+        }
+        for (int v = 0; v < V; v++) {
+            store(found.best + p + v * L, best[v]);
+            store(found.second + p + v * L, second[v]);
+            store(found.at + p + v * L, at[v]);
+        }
+    }
+}
+
+// --- tiles ----------------------------------------------------------------------------------------
+
+// One tile of rows x (d, tile_rows) against J centres (d, J), the first of which is number `first`.
+template <class T, int J>
+GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms, i64 d, i64 first, Found<T> found) {
+    constexpr int V = row_vectors, L = lanes<T>;
+    Vec<T> product[J][V];
+#pragma GCC unroll 8
+    for (int j = 0; j < J; j++)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) product[j][v] = fill(norms[j]);
+    for (i64 q = 0; q < d; q++) {
+        Vec<T> rows[V];
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) rows[v] = load(x + q * tile_rows<T> + v * L);
+#pragma GCC unroll 8
+        for (int j = 0; j < J; j++) {
+            const Vec<T> center = fill(centers[q * J + j]);
+#pragma GCC unroll 8
+            for (int v = 0; v < V; v++) product[j][v] += rows[v] * center;
+        }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < V; v++) {
+        Vec<T> best = load(found.best + v * L), second = load(found.second + v * L);
+        Vec<Index<T>> at = load(found.at + v * L);
+#pragma GCC unroll 8
+        for (int j = 0; j < J; j++) {
+            second = lower(second, higher(product[j][v], best));
+            at = product[j][v] < best ? fill(static_cast<Index<T>>(first + j)) : at;
+            best = lower(product[j][v], best);
+        }
+        store(found.best + v * L, best);
+        store(found.second + v * L, second);
+        store(found.at + v * L, at);
+    }
+}
+
+template <class T, int J>
+void search_rest(const T *x, const T *centers, const T *norms, i64 d, i64 first, i64 count, Found<T> found) {
+    if constexpr (J > 0) {
+        if (count == J)
+            search_group<T, J>(x, centers, norms, d, first, found);
+        else
+            search_rest<T, J - 1>(x, centers, norms, d, first, count, found);
+    }
+}
+
+// One tile against the centres first to last - 1; `first` begins a group.
+template <class T>
+void search_tile(const T *x, const T *groups, const T *norms, i64 d, i64 first, i64 last, Found<T> found) {
+    for (i64 j = first; j < last; j += group)
+        if (j + group <= last)
+            search_group<T, group>(x, groups + j * d, norms + j, d, j, found);
+        else
+            search_rest<T, group - 1>(x, groups + j * d, norms + j, d, j, last - j, found);
+}
+
+// --- dots -----------------------------------------------------------------------------------------
+
+// R rows x (R, width) against J centres (J, width).
+template <class T, int R, int J>
+GPUKMEANS_INLINE void dot_group_of(const T *x, const T *centers, const T *norms, i64 width, i64 first, Found<T> found) {
+    Vec<T> product[R][J] = {};
+    for (i64 q = 0; q < width; q += lanes<T>) {
+        Vec<T> c[J];
+#pragma GCC unroll 8
+        for (int j = 0; j < J; j++) c[j] = load(centers + j * width + q);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            const Vec<T> row = load(x + r * width + q);
+#pragma GCC unroll 8
+            for (int j = 0; j < J; j++) product[r][j] += row * c[j];
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < J; j++) {
+            const T value = norms[j] + total<T>(product[r][j]);
+            if (value < found.best[r]) {
+                found.second[r] = found.best[r];
+                found.best[r] = value;
+                found.at[r] = static_cast<Index<T>>(first + j);
+            } else if (value < found.second[r])
+                found.second[r] = value;
+        }
+}
+
+// dot_rows rows x (dot_rows, width) against all k centres, in groups of about the same size.
+template <class T>
+void search_dots(const T *x, const T *centers, const T *norms, i64 width, i64 k, Found<T> found) {
+    const i64 groups = (k + dot_group - 1) / dot_group;
+    i64 first = 0;
+    for (i64 g = 0; g < groups; g++) {
+        const i64 last = k * (g + 1) / groups;
+        const T *c = centers + first * width;
+        if (last - first == 3)
+            dot_group_of<T, dot_rows, 3>(x, c, norms + first, width, first, found);
+        else if (last - first == 2)
+            dot_group_of<T, dot_rows, 2>(x, c, norms + first, width, first, found);
+        else
+            dot_group_of<T, dot_rows, 1>(x, c, norms + first, width, first, found);
+        first = last;
+    }
+}
+
+} // namespace gpukmeans::GPUKMEANS_ISA
