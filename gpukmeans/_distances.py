@@ -31,6 +31,7 @@ class Operations(NamedTuple):
     add_pass: Any
     moments_pass: Any
     own_pass: Any
+    loop: Any  # a kernel that runs Lloyd's whole loop on a small problem, or None
 
 
 def operations(array: Any) -> Operations:

@@ -28,6 +28,9 @@ _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
 
 
+_IN_ONE_CALL = 1_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
+
+
 class Partial(NamedTuple):
     """What one pass over the rows adds up for the new centres."""
 
@@ -166,6 +169,23 @@ class Plan:
             return self._step_in_one(centers, "moves" if few else "all")
         exact = self.operations.accumulate_moves is None or not few
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
+
+    def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, bool]:
+        """Begin Lloyd's algorithm: in one call, as far as that goes, if the problem is small.
+
+        Returns
+        -------
+        centers : (k, d) float64
+        done : int
+            Iterations.
+        more : bool
+            Whether the next iteration has to be done by `step`: the loop has not ended.
+        """
+        if self.operations.loop is None or self.rows.shape[0] * centers.size > _IN_ONE_CALL:
+            return centers, 0, True
+        centers = centers.copy()
+        done, empty = self.operations.loop(self.rows, self.weights, self.frame, centers, self.labels, max_iter, tol)
+        return centers, done, empty
 
     def add_up(self, labels: Any) -> Partial:
         """Sums of the clusters of any labels, from all rows."""

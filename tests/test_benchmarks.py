@@ -174,6 +174,8 @@ def test_race_lets_slow_contestants_sit_out_unless_they_must_run():
     done = measure.race({"a": lambda: 1, "b": lambda: 2}, 3, limit=0.0, must=("a",))
     assert None not in done.seconds["a"]
     assert done.seconds["b"][1:] == [None, None]
+    done = measure.race({"a": lambda: 1}, 9, limit=0.0, must=("a",))
+    assert len(done.seconds["a"]) == 3  # as many as a spread needs
 
 
 def test_planted_wrong_peer_is_not_the_same_answer(monkeypatch, capsys):

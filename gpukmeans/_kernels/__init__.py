@@ -26,6 +26,7 @@ OPERATIONS = (
     "add_pass",
     "moments_pass",
     "own_pass",
+    "loop",
 )
 
 

@@ -37,7 +37,7 @@ def serves(array: np.ndarray) -> bool:
 
 def __getattr__(name: str) -> Any:
     """The kernels; they need the modules above this one, so they are looked up when they are asked for."""
-    if name in ("search_pass", "add_pass", "moments_pass", "own_pass"):
+    if name in ("search_pass", "add_pass", "moments_pass", "own_pass", "loop"):
         from . import passes
 
         return getattr(passes, name)

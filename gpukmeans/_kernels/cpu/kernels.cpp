@@ -1,13 +1,14 @@
 // The kernels of one instruction set. Built once for each: CMakeLists.txt gives the flags and
 // GPUKMEANS_ISA, which names the namespace and the table.
-#include "search.h"
+#include "loop.h"
 #include "sums.h"
 
 namespace gpukmeans {
 namespace GPUKMEANS_ISA {
 
 template <class Row, class T> constexpr Searching searching() {
-    return {targets_bytes<T>, arrange<T>, search_scratch<Row, T>, search<Row, T>};
+    return {targets_bytes<T>, arrange<T>, search_scratch<Row, T>, search<Row, T>,
+            loop_scratch<Row, T>, loop<Row, T>};
 }
 
 template <class Row> constexpr ByRow by_row() { return {moments<Row>, own_distances<Row>, add_up<Row>}; }

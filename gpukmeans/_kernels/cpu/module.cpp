@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -213,6 +214,35 @@ class AddPass : public Pass {
     AddUp add_;
 };
 
+// Lloyd's whole loop: iterations done, and whether it ended at an empty cluster. In this thread.
+std::pair<i64, bool> loop(const AnyRows &rows, std::optional<In<double>> weights, In<double> shift, double scale,
+                          bool wide, Out<double> centers, double trust, Out<i32> labels, In<i64> edges, i64 max_iter,
+                          double tol) {
+    nb::gil_scoped_release released;
+    const Searching &kernels = searching_for(rows, wide);
+    const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
+    const i64 lanes = static_cast<i64>(edges.shape(0)) - 1;
+    std::vector<double> sums(static_cast<std::size_t>(lanes * k * (d + 1))), copied(static_cast<std::size_t>(k));
+    std::vector<i64> counts(static_cast<std::size_t>(lanes * k)), facts(static_cast<std::size_t>(3 * lanes));
+    Outcome outcome = Outcome::limit;
+    Loop task{};
+    task.search.rows = rows_of(rows);
+    task.search.weights = data(weights);
+    task.search.frame = {shift.data(), scale};
+    task.search.targets = {k, nullptr, nullptr, nullptr, copied.data(), trust, 0.0};
+    task.search.labels = labels.data();
+    task.search.edges = edges.data();
+    task.search.sums = {shift.data(), sums.data(), sums.data() + lanes * k * d, counts.data()};
+    task.search.facts = facts.data();
+    task.centers = centers.data();
+    task.max_iter = max_iter;
+    task.tol = tol;
+    task.outcome = &outcome;
+    Scratch scratch(kernels.loop_scratch(task));
+    const i64 done = kernels.loop(task, lanes, scratch.data());
+    return {done, outcome == Outcome::empty};
+}
+
 } // namespace
 } // namespace gpukmeans
 
@@ -222,6 +252,9 @@ NB_MODULE(_native, m) {
     m.def("instruction_sets", &instruction_sets, "Those this machine can run, the fastest first.");
     m.def("instruction_set", [] { return std::string(active->name); }, "The one in use.");
     m.def("use", &use, "name"_a, "Run the kernels of another instruction set (for tests).");
+    m.def("loop", &loop, nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a,
+          "trust"_a, "labels"_a, "edges"_a, "max_iter"_a, "tol"_a,
+          "Lloyd's loop: iterations done, and whether it ended before one that leaves a cluster empty.");
     nb::class_<Pass>(m, "Pass")
         .def("run", &Pass::run, "Work on lanes until none is left; any number of threads may do so at once.")
         .def("stop", &Pass::stop, "Leave out the lanes that have not been begun.");

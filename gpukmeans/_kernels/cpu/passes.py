@@ -73,6 +73,41 @@ def search_pass(request: Request, workers: Workers) -> Searched:
     return Searched(lanes, changed, doubtful, searched, 0.0 if inertia is None else _in_order(inertia))
 
 
+def loop(
+    rows: np.ndarray,
+    weights: Any,
+    frame: Frame,
+    centers: np.ndarray,
+    labels: np.ndarray,
+    max_iter: int,
+    tol: float,
+) -> tuple[int, bool]:
+    """Lloyd's loop in one call and thread; centres and labels are written in place.
+
+    Returns
+    -------
+    done : int
+        Iterations.
+    empty : bool
+        Whether it ended before an iteration that leaves a cluster empty.
+    """
+    if not _taken_as_they_are(rows):
+        return 0, True
+    return native().loop(
+        rows=rows,
+        weights=weights,
+        shift=frame.shift,
+        scale=frame.scale,
+        wide=bool(rows.dtype == np.float32 and frame.dtype == np.float64),
+        centers=centers,
+        trust=trust(frame.dtype, rows.shape[1]),
+        labels=labels,
+        edges=lane_edges(rows, centers.shape[0]),
+        max_iter=max_iter,
+        tol=tol,
+    )
+
+
 def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
     """Sums of the clusters of any labels, from all rows."""
     edges = lane_edges(rows, k)

@@ -72,6 +72,17 @@ struct Search {
     i64 *facts;       // (lanes, 3): rows with a new label, rows decided again, rows searched
 };
 
+enum class Outcome : int { limit, converged, empty };
+
+// Lloyd's loop. `search` is without targets' arrays and bounds; centers (k, d) are moved in place.
+struct Loop {
+    Search search;
+    double *centers;
+    i64 max_iter;
+    double tol; // on the sum of the squared moves of the centres
+    Outcome *outcome;
+};
+
 // Moments of the rows about the shift.
 struct Moments {
     Rows rows;
@@ -109,6 +120,8 @@ struct Searching {
     void (*arrange)(const double *local, const double *norms, i64 k, i64 d, void *groups, void *out_norms);
     i64 (*scratch_bytes)(const Search &);
     void (*search)(const Search &, i64 lane, void *scratch);
+    i64 (*loop_scratch)(const Loop &);
+    i64 (*loop)(const Loop &, i64 lanes, void *scratch);
 };
 
 // What is done with rows of one type.
