@@ -22,6 +22,7 @@ OPERATIONS = (
     "squared_to_own",
     "lower_to",
     "cluster_distance_sums",
+    "distance_sums",
     "search_pass",
     "add_pass",
     "moments_pass",

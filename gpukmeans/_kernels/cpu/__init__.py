@@ -41,4 +41,8 @@ def __getattr__(name: str) -> Any:
         from . import passes
 
         return getattr(passes, name)
+    if name == "distance_sums":
+        from .pairs import distance_sums
+
+        return distance_sums
     raise AttributeError(name)
