@@ -197,9 +197,7 @@ class Cells(NamedTuple):
     n_columns: int
 
 
-def distance_sums(
-    rows: Any, cells: Cells, done: Callable[[int, np.ndarray], None], workers: Workers
-) -> None:
+def distance_sums(rows: Any, cells: Cells, done: Callable[[int, np.ndarray], None], workers: Workers) -> None:
     """Sums of the distances from every row to the members of every cluster.
 
     Parameters

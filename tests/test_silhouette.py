@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 import sklearn.metrics
+from test_parity import brute_silhouettes
 
 from gpukmeans._kernels.cpu import native, pairs
 from gpukmeans._silhouette import _cells, labeling
 from gpukmeans.metrics import silhouette_curve, silhouette_samples
-from test_parity import brute_silhouettes
 
 SETS = native().instruction_sets() if native() else []
 compiled = pytest.mark.skipif(not SETS, reason="the extension is not built")
@@ -42,7 +42,7 @@ def problem(n, d, k, dtype=np.float64, seed=0):
     return X, labels, brute_silhouettes(X, labels)
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 9, 16, 33])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 16, 33])
 @pytest.mark.parametrize("n", [3, 4, 95, 96, 97, 501])
 def test_against_brute_force(kernels, n, d):
     X, labels, expected = problem(n, d, min(n - 1, 5))

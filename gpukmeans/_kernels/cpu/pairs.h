@@ -8,17 +8,17 @@
 //
 // Distances and sums are double whatever the rows. A strip of rows meets blocks of columns (rows of
 // `to`, along the registers), and its distances stay in the first-level cache until they are added up.
-// Up to 8 features squares are sums of (x - y)^2: 2 d flops a pair, and the square root takes longer.
-// With more features they are |x|^2 + |y|^2 - 2 x.y about the mean of `of`, d flops a pair; a block in
-// which that cancels is computed again from differences. A pair reads d / 480 rows and writes nothing;
-// a tile pair of m x m reads 2 m rows and 2 m sums a cell, and writes the sums.
+// Up to 4 features squares are sums of (x - y)^2: 3 d flops a pair. With more they are
+// |x|^2 + |y|^2 - 2 x.y about the mean of `of`, 2 d flops a pair; a block in which that cancels is
+// computed again from differences. Then a square root and two additions. Tiles of m rows read 2 / m rows
+// a pair, and read and write 16 / m bytes of sums a pair for each cell of a tile and labeling.
 #pragma once
 
 #include "rows.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
-constexpr i64 difference_features = 8; // up to here differences cost no more than products
+constexpr i64 difference_features = 4; // up to here differences cost no more than products
 // A squared distance below this share of |x|^2 + |y|^2 has lost too many digits to be kept.
 constexpr double cancelled_share = 1.0 / 64;
 
