@@ -37,27 +37,22 @@ template <class Row> class TilePair {
 
   public:
     static i64 scratch_bytes(const Cells &cells) {
-        return TilePair(cells, nullptr).end_ - static_cast<char *>(nullptr);
+        return static_cast<i64>(TilePair(cells, nullptr).end_); // laid out from address zero, nothing is written
     }
 
     TilePair(const Cells &cells, char *scratch) : c_(cells), d_(cells.rows.d), products_(d_ > difference_features) {
         const i64 rows = rounded_up(cells.tile, J), columns = rounded_up(cells.tile, W);
         width_ = columns;
-        char *next = scratch;
-        auto take = [&next](i64 count) {
-            double *piece = reinterpret_cast<double *>(next);
-            next += rounded_up(count * static_cast<i64>(sizeof(double)), 64);
-            return piece;
-        };
-        origin_ = take(d_);
-        x_ = take(rows * d_), y_ = take(columns * d_);
+        Pieces pieces{reinterpret_cast<std::uintptr_t>(scratch)};
+        origin_ = pieces.take<double>(d_);
+        x_ = pieces.take<double>(rows * d_), y_ = pieces.take<double>(columns * d_);
         if (products_) {
-            near_x_ = take(rows * d_), near_y_ = take(columns * d_);
-            x_norms_ = take(rows), y_norms_ = take(columns);
-            x_shares_ = take(rows / J), y_shares_ = take(columns / W);
+            near_x_ = pieces.take<double>(rows * d_), near_y_ = pieces.take<double>(columns * d_);
+            x_norms_ = pieces.take<double>(rows), y_norms_ = pieces.take<double>(columns);
+            x_shares_ = pieces.take<double>(rows / J), y_shares_ = pieces.take<double>(columns / W);
         }
-        strip_ = take(J * columns), across_ = take(columns);
-        end_ = next;
+        strip_ = pieces.take<double>(J * columns), across_ = pieces.take<double>(columns);
+        end_ = pieces.next;
     }
 
     void add(const Tile &of, const Tile &to) {
@@ -321,7 +316,7 @@ template <class Row> class TilePair {
     double *near_x_ = nullptr, *near_y_ = nullptr, *x_norms_ = nullptr, *y_norms_ = nullptr;
     double *x_shares_ = nullptr, *y_shares_ = nullptr;
     double *strip_, *across_; // (J, width_) distances; (width_,) their sums over the rows of a cell
-    char *end_;
+    std::uintptr_t end_;
 };
 
 template <class Row> i64 pairs_scratch(const Cells &cells) { return TilePair<Row>::scratch_bytes(cells); }

@@ -40,16 +40,6 @@ struct Batch {
     i64 row(i64 p) const { return which ? which[p] : first + p; }
 };
 
-// Scratch memory handed out in pieces aligned to a register.
-struct Pieces {
-    std::uintptr_t next;
-    template <class U> U *take(i64 count) {
-        U *piece = reinterpret_cast<U *>(next);
-        next += (static_cast<std::uintptr_t>(count) * sizeof(U) + 63) / 64 * 64;
-        return piece;
-    }
-};
-
 template <class Row, class T> class Lane {
   public:
     static i64 scratch_bytes(const Search &s) {

@@ -135,4 +135,14 @@ constexpr int row_vectors = 3, group = 4;
 #endif
 template <class T> constexpr int tile_rows = row_vectors * lanes<T>;
 
+// Scratch memory handed out in pieces aligned to a register.
+struct Pieces {
+    std::uintptr_t next;
+    template <class U> U *take(i64 count) {
+        U *piece = reinterpret_cast<U *>(next);
+        next += (static_cast<std::uintptr_t>(count) * sizeof(U) + 63) / 64 * 64;
+        return piece;
+    }
+};
+
 } // namespace gpukmeans::GPUKMEANS_ISA
