@@ -55,7 +55,7 @@ def find(op: str, array: Any) -> Callable[..., Any] | None:
     choice = _choice()
     if choice == "0" or not isinstance(array, np.ndarray):
         return None
-    if choice == "1" and hasattr(cpu, op) and cpu.native() is not None and cpu.serves(array):
+    if choice == "1" and cpu.native() is not None and hasattr(cpu, op) and cpu.serves(array):
         return getattr(cpu, op)
     from . import numpy as numpy_kernels
 
