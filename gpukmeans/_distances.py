@@ -10,11 +10,14 @@ Shapes: m rows of a block, n rows in all, k centres, d features, t candidates.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ._device import namespace, placement
 from ._frame import Frame, Nearest, Targets, doubt_limit, local, nearest_directly
-from ._kernels import OPERATIONS, find
+from ._kernels import OPERATIONS, choice, find
 
 
 class Operations(NamedTuple):
@@ -36,6 +39,17 @@ class Operations(NamedTuple):
 
 def operations(array: Any) -> Operations:
     """The kernels for this kind of array, and the bodies where there is none."""
+    if isinstance(array, np.ndarray):
+        return _numpy_operations(array.dtype, choice())
+    return _look_up(array)
+
+
+@cache
+def _numpy_operations(dtype: np.dtype, _choice: str) -> Operations:
+    return _look_up(np.empty(0, dtype))
+
+
+def _look_up(array: Any) -> Operations:
     chosen: dict[str, Any] = {op: find(op, array) or globals().get(op) for op in OPERATIONS}
     return Operations(**chosen)
 
