@@ -27,8 +27,21 @@ OPERATIONS = (
     "squared_to_own",
     "lower_to",
     "cluster_distance_sums",
+    "search_pass",
+    "add_pass",
+    "moments_pass",
+    "own_pass",
+    "loop",
 )
 
+# Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
+_WHOLE = {
+    "moments": "moments_pass",
+    "nearest": "search_pass",
+    "accumulate": "add_pass",
+    "accumulate_moves": "search_pass",
+    "squared_to_own": "own_pass",
+}
 
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 
@@ -63,16 +76,24 @@ def find(op: str, array: Any) -> Callable[..., Any] | None:
 
 
 def in_use(kind: str) -> dict[str, str]:
-    """Operation -> the name of what serves it on that kind of device ("cpu", "cuda", "array")."""
+    """Operation -> the name of what serves it on that kind of device ("cpu", "cuda", "array").
+
+    An operation that a kernel does for all rows in one call goes by its own name.
+    """
     probe = np.empty(0) if kind == "cpu" else None
-    ops = OPERATIONS if kind == "cpu" else [op for op in OPERATIONS if op != "accumulate_moves"]
-    return {op: _name(op, find(op, probe)) for op in ops}
+    ops = [op for op in OPERATIONS if op not in _WHOLE.values() and (kind == "cpu" or op != "accumulate_moves")]
+    served = {op: find(_WHOLE.get(op, op), probe) or find(op, probe) for op in ops}
+    if served["loop"] is None:  # the other operations do it, one by one
+        del served["loop"]
+    return {op: _name(kernel) for op, kernel in served.items()}
 
 
-def _name(op: str, kernel: Callable[..., Any] | None) -> str:
+def _name(kernel: Callable[..., Any] | None) -> str:
     if kernel is None:
         return "array body"
-    return f"compiled ({cpu.native().instruction_set()})" if kernel is getattr(cpu, op, None) else "numpy kernel"
+    if kernel.__module__.startswith(cpu.__name__):
+        return f"compiled ({cpu.native().instruction_set()})"
+    return "numpy kernel"
 
 
 def compiled_state() -> str:

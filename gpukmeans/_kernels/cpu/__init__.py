@@ -50,5 +50,14 @@ def why_not() -> str:
 
 
 def serves(array: np.ndarray) -> bool:
-    """Whether the compiled kernels take these rows."""
-    return array.dtype in (np.float32, np.float64) and array.dtype.isnative and array.flags.aligned
+    """Whether the compiled kernels take these rows: real numbers of any type and layout."""
+    return array.dtype.kind in "fiub"
+
+
+def __getattr__(name: str) -> Any:
+    """The kernels; they need the modules above this one, so they are looked up when they are asked for."""
+    if name in ("search_pass", "add_pass", "moments_pass", "own_pass", "loop"):
+        from . import passes
+
+        return getattr(passes, name)
+    raise AttributeError(name)
