@@ -187,9 +187,11 @@ def test_doctor_without_compiled_kernels(pure):
 
 
 def test_doctor_with_compiled_kernels(compiled):
-    found = re.search(r"compiled for the CPU (\w+) \(this machine can run: ([\w, ]+)\)", compiled.doctor())
+    text = compiled.doctor()
+    found = re.search(r"compiled for the CPU (\w+) \(this machine can run: ([\w, ]+)\)", text)
     fastest, sets = found[1], found[2].split(", ")
     assert fastest == sets[0]
+    assert f"cpu: nearest compiled ({fastest})" in text
     assert set(sets) <= set(cpu.INSTRUCTION_SETS)
     assert f"{sets[-1]}, chosen by GPUKMEANS_ISA (this" in compiled.doctor(GPUKMEANS_ISA=sets[-1])
     assert "turned off by GPUKMEANS_KERNELS=numpy" in compiled.doctor(GPUKMEANS_KERNELS="numpy")
@@ -219,24 +221,18 @@ def test_a_compiler_that_does_not_do(script, words, tmp_path):
 # --- the lookup -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def stand_in(monkeypatch):
-    """A compiled kernel for float64 rows, present on any machine."""
+class Module:
+    """What the lookup asks of the compiled module, on any machine."""
 
-    class Module:
-        def instruction_set(self):
-            return "avx2"
+    def instruction_set(self):
+        return "avx2"
 
-    def nearest():
-        raise NotImplementedError
+    def instruction_sets(self):
+        return ["avx2", "plain"]
 
-    monkeypatch.delenv("GPUKMEANS_KERNELS", raising=False)
+
+def test_compiled_kernels_come_first(monkeypatch):
     monkeypatch.setattr(cpu, "native", Module)
-    monkeypatch.setattr(cpu, "nearest", nearest, raising=False)
-    return nearest
-
-
-def test_compiled_kernels_come_first(stand_in, monkeypatch):
     rows = np.ones((3, 2))
     assert _kernels.find("nearest", rows) is stand_in
     assert _kernels.find("nearest", rows.astype(np.int32)) is stand_in
@@ -250,7 +246,16 @@ def test_compiled_kernels_come_first(stand_in, monkeypatch):
     assert set(_kernels.in_use("cpu").values()) == {"array body"}
     for same in ("1", ""):
         monkeypatch.setenv("GPUKMEANS_KERNELS", same)
-        assert _kernels.find("nearest", rows) is stand_in
+        assert _kernels.find("search_pass", rows) is cpu.search_pass
+    assert _kernels.find("search_pass", rows.astype(complex)) is None
+    assert _kernels.find("search_pass", rows.tolist()) is None
+    assert _kernels.in_use("cpu")["nearest"] == _kernels.in_use("cpu")["loop"] == "compiled (avx2)"
+    assert set(_kernels.in_use("cuda").values()) == {"array body"}
+    monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy")
+    assert _kernels.find("search_pass", rows) is None
+    assert set(_kernels.in_use("cpu").values()) == {"numpy kernel"}
+    monkeypatch.setenv("GPUKMEANS_KERNELS", "0")
+    assert set(_kernels.in_use("cpu").values()) == {"array body"}
 
 
 @pytest.mark.parametrize("name", ["GPUKMEANS_KERNELS", "GPUKMEANS_ISA"])

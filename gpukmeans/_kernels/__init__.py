@@ -34,6 +34,14 @@ OPERATIONS = (
     "loop",
 )
 
+# Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
+_WHOLE = {
+    "moments": "moments_pass",
+    "nearest": "search_pass",
+    "accumulate": "add_pass",
+    "accumulate_moves": "search_pass",
+    "squared_to_own": "own_pass",
+}
 
 # Without a kernel these are composed from the other operations.
 KERNELS_ONLY = ("accumulate_moves", "search_pass", "add_pass", "moments_pass", "own_pass", "loop")
@@ -71,16 +79,21 @@ def find(op: str, array: Any) -> Callable[..., Any] | None:
 
 
 def in_use(kind: str) -> dict[str, str]:
-    """Operation -> the name of what serves it on that kind of device ("cpu", "cuda", "array")."""
+    """Operation -> the name of what serves it on that kind of device ("cpu", "cuda", "array").
+
+    An operation that a kernel does for all rows in one call goes by its own name.
+    """
     probe = np.empty(0) if kind == "cpu" else None
     found = {op: find(op, probe) for op in OPERATIONS}
     return {op: _name(op, kernel) for op, kernel in found.items() if kernel or op not in KERNELS_ONLY}
 
 
-def _name(op: str, kernel: Callable[..., Any] | None) -> str:
+def _name(kernel: Callable[..., Any] | None) -> str:
     if kernel is None:
         return "array body"
-    return f"compiled ({cpu.native().instruction_set()})" if kernel is getattr(cpu, op, None) else "numpy kernel"
+    if kernel.__module__.startswith(cpu.__name__):
+        return f"compiled ({cpu.native().instruction_set()})"
+    return "numpy kernel"
 
 
 def compiled_state() -> str:
