@@ -43,9 +43,6 @@ _WHOLE = {
     "squared_to_own": "own_pass",
 }
 
-# Without a kernel these are composed from the other operations.
-KERNELS_ONLY = ("accumulate_moves", "search_pass", "add_pass", "moments_pass", "own_pass", "loop")
-
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 
 _LARGE = 10_000_000  # n * d * k of a fit above which it is worth telling that compiled kernels are missing
@@ -84,8 +81,11 @@ def in_use(kind: str) -> dict[str, str]:
     An operation that a kernel does for all rows in one call goes by its own name.
     """
     probe = np.empty(0) if kind == "cpu" else None
-    found = {op: find(op, probe) for op in OPERATIONS}
-    return {op: _name(op, kernel) for op, kernel in found.items() if kernel or op not in KERNELS_ONLY}
+    ops = [op for op in OPERATIONS if op not in _WHOLE.values() and (kind == "cpu" or op != "accumulate_moves")]
+    served = {op: find(_WHOLE.get(op, op), probe) or find(op, probe) for op in ops}
+    if served["loop"] is None:  # the other operations do it, one by one
+        del served["loop"]
+    return {op: _name(kernel) for op, kernel in served.items()}
 
 
 def _name(kernel: Callable[..., Any] | None) -> str:
