@@ -23,6 +23,7 @@ FLOORS = [
     {"_device", "_threads"},
     {"_frame"},
     {"_kernels.cpu"},
+    {"_kernels.cpu.seeding"},
     {"_kernels", "_kernels.numpy"},
     {"_distances"},
     {"_plan", "_validation"},

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from . import cpu
+
 OPERATIONS = (
     "moments",
     "nearest",
@@ -19,6 +21,7 @@ OPERATIONS = (
     "accumulate_moves",
     "squared_to_own",
     "lower_to",
+    "seeding",
     "cluster_distance_sums",
 )
 
@@ -29,6 +32,10 @@ def find(op: str, array: Any) -> Callable[..., Any] | None:
         return None
     from . import numpy as numpy_kernels
 
+    if op == "seeding" and cpu.native() is not None and cpu.serves(array):
+        from .cpu.seeding import Seeding
+
+        return Seeding
     return getattr(numpy_kernels, op, None)
 
 
