@@ -172,7 +172,7 @@ class SeedingPass {
         s_.points = packed(points.data(), s_.count, points_);
         s_.potentials = potentials.data();
         s_.sketch.write = write && s_.sketch.rows;
-        s_.sketch.use = use && s_.sketch.rows && s_.count <= 32;
+        s_.sketch.use = use && s_.sketch.rows && s_.count < 32;
         if (s_.sketch.use) sketch_points();
         kept_potentials_ = nb::cast(potentials);
         next_ = 0;
@@ -181,7 +181,8 @@ class SeedingPass {
     // Makes room for the sketch; the next pass that writes fills it.
     void sketch(In<double> shift, double steps) {
         const i64 n = (s_.rows.n + 63) / 64 * 64, d = s_.rows.d;
-        for (i64 q = 0; q < d; q++) shift_.push_back(shift.data()[q] * s_.scale);
+        shift_.assign(static_cast<std::size_t>(kernels_.width(d)), 0);
+        for (i64 q = 0; q < d; q++) shift_[static_cast<std::size_t>(q)] = shift.data()[q] * s_.scale;
         sketch_.assign(static_cast<std::size_t>(n * ((d + 1) / 2 * 2)), 0);
         errors_.assign(static_cast<std::size_t>(n), 0);
         sizes_.assign(static_cast<std::size_t>(n), 0);
@@ -228,7 +229,9 @@ class SeedingPass {
         sketched_.resize(count * static_cast<std::size_t>((s_.rows.d + 1) / 2));
         point_sizes_.resize(count);
         point_errors_.resize(count);
-        kernels_.sketch_points(s_.sketch, s_.points, s_.count, s_.rows.d, sketched_.data(), point_sizes_.data(), point_errors_.data());
+        std::vector<double> line(static_cast<std::size_t>(kernels_.width(s_.rows.d)));
+        kernels_.sketch_points(s_.sketch, s_.points, s_.count, s_.rows.d, line.data(), sketched_.data(),
+                               point_sizes_.data(), point_errors_.data());
         s_.sketch.points = sketched_.data();
         s_.sketch.point_sizes = point_sizes_.data();
         s_.sketch.point_errors = point_errors_.data();

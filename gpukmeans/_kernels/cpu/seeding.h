@@ -59,6 +59,21 @@ inline void columns_to_points(const double *x, i64 d, const double *points, i64 
     for (; j < count; j++) column_group<1>(x, d, points + j * width, width, out + j * chunk_rows);
 }
 
+// One row against one point, to the same bits: fused where the registers of column_group are, since left
+// to itself GCC multiplies this loop's differences in registers first.
+GPUKMEANS_INLINE double column_distance(const double *x, i64 d, const double *point) {
+    double sum = 0;
+    for (i64 q = 0; q < d; q++) {
+        const double difference = x[q] - point[q];
+#if defined(__FMA__) || defined(__aarch64__)
+        sum = __builtin_fma(difference, difference, sum);
+#else
+        sum += difference * difference;
+#endif
+    }
+    return sum;
+}
+
 // R rows (R, width) against J points (J, width), padded with zeros: out (J, chunk_rows), R of each.
 template <int R, int J> GPUKMEANS_INLINE void line_group(const double *x, const double *points, i64 width, double *out) {
     constexpr int L = lanes<double>, P = sum_parts;
@@ -103,6 +118,7 @@ constexpr i64 sketch_group = 16;
 typedef std::int16_t Shorts __attribute__((vector_size(32)));
 typedef i32 Ints __attribute__((vector_size(32)));
 GPUKMEANS_INLINE Ints pair_products(Shorts a, Shorts b) { return __builtin_ia32_pmaddwd256(a, b); }
+#define GPUKMEANS_WIDEN_IN_ONE // GCC takes five instructions for this conversion
 #elif defined(__SSE2__)
 typedef std::int16_t Shorts __attribute__((vector_size(16)));
 typedef i32 Ints __attribute__((vector_size(16)));
@@ -119,6 +135,15 @@ GPUKMEANS_INLINE Ints pair_products(Shorts a, Shorts b) {
 constexpr int short_lanes = sizeof(Shorts) / 2, int_lanes = sizeof(Ints) / 4;
 typedef std::int8_t Bytes __attribute__((vector_size(short_lanes)));
 typedef std::int8_t LooseBytes __attribute__((vector_size(short_lanes), aligned(1), may_alias));
+GPUKMEANS_INLINE Shorts widened(Bytes bytes) {
+#if defined(GPUKMEANS_WIDEN_IN_ONE) && !defined(__clang__)
+    typedef char Chars __attribute__((vector_size(16)));
+    return __builtin_ia32_pmovsxbw256(reinterpret_cast<Chars>(bytes));
+#else
+    return __builtin_convertvector(bytes, Shorts);
+#endif
+}
+typedef float HalfFloats __attribute__((vector_size(sizeof(Vec<double>) / 2), aligned(4), may_alias));
 typedef i32 LooseInts __attribute__((vector_size(sizeof(Ints)), aligned(4), may_alias));
 
 // Inner products of a group's rows with J points (J, pairs), each a pair of shorts: out (J, sketch_group).
@@ -129,7 +154,7 @@ template <int J> GPUKMEANS_INLINE void sketch_products(const std::int8_t *x, con
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) {
             const Bytes bytes = *reinterpret_cast<const LooseBytes *>(x + q * 2 * sketch_group + v * short_lanes);
-            const Shorts row = __builtin_convertvector(bytes, Shorts);
+            const Shorts row = widened(bytes);
 #pragma GCC unroll 4
             for (int j = 0; j < J; j++) {
                 const Ints point = Ints{} + points[j * pairs + q];
@@ -147,30 +172,60 @@ inline void sketch_group_products(const std::int8_t *x, const i32 *points, i64 c
     for (; j < count; j++) sketch_products<1>(x, points + j * pairs, pairs, out + j * sketch_group);
 }
 
-// The nearest integer within +-127; what clamping leaves out is part of the error that is kept.
-GPUKMEANS_INLINE i32 to_byte(double value) {
-    const double clamped = value > 127 ? 127 : value < -127 ? -127 : value;
-    return static_cast<i32>(clamped + (clamped < 0 ? -0.5 : 0.5));
-}
-
-// Features x (d,) as integers out[q]; returns |x - out|, rounded up, in steps of the sketch.
-template <class Put> GPUKMEANS_INLINE float to_bytes(const double *x, const Sketch &s, i64 d, i32 &size, Put put) {
-    double error = 0;
-    size = 0;
-    for (i64 q = 0; q < d; q++) {
-        const double value = (x[q] - s.shift[q]) * s.steps;
-        const i32 byte = to_byte(value);
-        put(q, byte);
-        size += byte * byte;
+// Features x (width,) as integers within +-127, in double; returns their distance from x in steps, rounded
+// up. What clamping leaves out is part of it.
+GPUKMEANS_INLINE float to_bytes(const double *x, const Sketch &s, i64 width, double *out, i32 &size) {
+    const double shifter = 0x1.8p52; // adding it leaves no bits for a fraction
+    Vec<double> error{}, squares{};
+    for (i64 q = 0; q < width; q += lanes<double>) {
+        const Vec<double> value = (load(x + q) - load(s.shift + q)) * s.steps;
+        const Vec<double> near = lower(higher(value, fill(-127.0)), fill(127.0));
+        const Vec<double> byte = rounded(near + shifter) - shifter;
+        store(out + q, byte);
+        squares += byte * byte;
         error += (value - byte) * (value - byte);
     }
-    const float up = static_cast<float>(root(error)) * (1 + 1e-5f) + 1e-3f;
-    return up < 1e15f ? up : 1e15f; // its square is finite; distances of frames end at 1e10
+    size = static_cast<i32>(total<double>(squares));
+    const float up = static_cast<float>(root(total<double>(error))) * (1 + 1e-5f) + 1e-3f;
+    return up < 1e15f ? up : 1e15f; // its square is finite; what is so far off is never ruled out
 }
 
 // --- one pass -------------------------------------------------------------------------------------
 
 constexpr i64 line_width(i64 d) { return (d + 7) / 8 * 8; }
+
+typedef i64 Places __attribute__((vector_size(sizeof(Vec<double>))));
+
+// Elements of a, then of b, by place. Clang sees the shuffle in the plain loop, GCC does not.
+GPUKMEANS_INLINE Vec<double> shuffled(Vec<double> a, Vec<double> b, Places places) {
+#if defined(__clang__)
+    Vec<double> out{};
+    for (int l = 0; l < lanes<double>; l++)
+        out[l] = places[l] < lanes<double> ? a[places[l]] : b[places[l] - lanes<double>];
+    return out;
+#else
+    return __builtin_shuffle(a, b, places);
+#endif
+}
+
+// A square of doubles, one row a register: halves trade places, then the halves of those.
+GPUKMEANS_INLINE void transpose(Vec<double> (&x)[lanes<double>]) {
+    constexpr int L = lanes<double>;
+#pragma GCC unroll 4
+    for (int s = L / 2; s > 0; s /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < L; i++) {
+            if (i & s) continue;
+            const Vec<double> a = x[i], b = x[i + s];
+            Places from_left{}, from_right{};
+#pragma GCC unroll 8
+            for (int l = 0; l < L; l++) {
+                from_left[l] = l & s ? l - s + L : l;
+                from_right[l] = l & s ? l + L : l + s;
+            }
+            x[i] = shuffled(a, b, from_left), x[i + s] = shuffled(a, b, from_right);
+        }
+}
 
 // The eight parts of a sum.
 struct Parts {
@@ -183,18 +238,21 @@ template <class Row> class Chunks {
 
     Chunks(const Seeding &s, char *scratch) : s_(s), d_(s.rows.d), width_(line_width(s.rows.d)) {
         Pieces pieces{reinterpret_cast<std::uintptr_t>(scratch)};
-        const i64 features = d_ <= column_features ? chunk_rows * d_ : 2 * width_;
+        const i64 columns = d_ <= column_features ? chunk_rows * d_ : 0;
         closest_ = pieces.take<double>(chunk_rows);
         weights_ = pieces.take<double>(chunk_rows);
         distances_ = pieces.take<double>(s.count * chunk_rows);
         sums_ = pieces.take<Parts>(s.count);
-        x_ = pieces.take<double>(features);
+        x_ = pieces.take<double>(columns);
+        line_ = pieces.take<double>(2 * width_);
+        bytes_ = pieces.take<double>(width_);
         products_ = pieces.take<i32>(s.count * sketch_group);
         radius_ = pieces.take<float>(chunk_rows);
-        open_ = pieces.take<std::uint32_t>(chunk_rows);
+        open_ = pieces.take<i32>(chunk_rows);
         end_ = pieces.next;
         if (!scratch) return;
-        for (i64 i = 0; i < features; i++) x_[i] = 0; // what pads a line or a chunk stays finite
+        for (i64 i = 0; i < columns; i++) x_[i] = 0; // what fills up a chunk or a line stays finite
+        for (i64 i = 0; i < 2 * width_; i++) line_[i] = 0;
     }
 
     // Potentials of a tile's rows for every candidate; returns the rows that were read.
@@ -205,7 +263,7 @@ template <class Row> class Chunks {
         for (i64 a = tile * s_.tile; a < stop; a += chunk_rows) {
             const i64 m = smallest(chunk_rows, stop - a);
             take(a, m);
-            std::uint32_t met = ~0u; // points that some row of the chunk was evaluated for
+            i32 met = -1; // points that some row of the chunk was evaluated for
             if (s_.sketch.use)
                 read += sketched(a, m, met);
             else {
@@ -245,13 +303,14 @@ template <class Row> class Chunks {
         if (d_ <= column_features) {
             pack_columns(a, m);
             columns_to_points(x_, d_, points, count, width_, distances_);
+            for (i64 p = 0; s_.sketch.write && p < m; p++) draw(a + p, pack_line(a + p, line_));
             return;
         }
         for (i64 p = 0; p < m; p += 2) {
-            for (i64 r = 0; r < 2; r++) pack_line(a + smallest(p + r, m - 1), x_ + r * width_);
-            lines_to_points<2>(x_, points, count, width_, distances_ + p);
+            for (i64 r = 0; r < 2; r++) pack_line(a + smallest(p + r, m - 1), line_ + r * width_);
+            lines_to_points<2>(line_, points, count, width_, distances_ + p);
             if (s_.sketch.write)
-                for (i64 r = 0; r < smallest(2, m - p); r++) draw(a + p + r, x_ + r * width_);
+                for (i64 r = 0; r < smallest(2, m - p); r++) draw(a + p + r, line_ + r * width_);
         }
     }
 
@@ -263,9 +322,13 @@ template <class Row> class Chunks {
         if (plain && m == chunk_rows && d_ == 2) return pack_whole<2>(a);
         if (plain && m == chunk_rows && d_ == 3) return pack_whole<3>(a);
         if (plain && m == chunk_rows && d_ == 4) return pack_whole<4>(a);
+        i64 begun = 0; // features that are packed
+        if (s_.rows.column_step == 1 && m == chunk_rows)
+            for (; begun + lanes<double> <= d_; begun += lanes<double>)
+                for (i64 p = 0; p < chunk_rows; p += lanes<double>) pack_square(a, p, begun);
         for (i64 p = 0; p < m; p++) {
             const Row *row = row_of<Row>(s_.rows, a + p);
-            for (i64 q = 0; q < d_; q++) x_[q * chunk_rows + p] = static_cast<double>(row[q * s_.rows.column_step]) * s_.scale;
+            for (i64 q = begun; q < d_; q++) x_[q * chunk_rows + p] = static_cast<double>(row[q * s_.rows.column_step]) * s_.scale;
         }
     }
 
@@ -275,13 +338,26 @@ template <class Row> class Chunks {
             for (int q = 0; q < D; q++) x_[q * chunk_rows + p] = static_cast<double>(row[p * D + q]);
     }
 
-    void pack_line(i64 i, double *out) {
+    // As many features of as many rows as a register holds, transposed.
+    GPUKMEANS_INLINE void pack_square(i64 a, i64 p, i64 q) {
+        typedef Row Loose __attribute__((vector_size(lanes<double> * sizeof(Row)), aligned(sizeof(Row)), may_alias));
+        Vec<double> square[lanes<double>];
+        for (int l = 0; l < lanes<double>; l++) {
+            const Row *row = row_of<Row>(s_.rows, a + p + l) + q;
+            square[l] = __builtin_convertvector(*reinterpret_cast<const Loose *>(row), Vec<double>) * s_.scale;
+        }
+        transpose(square);
+        for (int l = 0; l < lanes<double>; l++) store(x_ + (q + l) * chunk_rows + p, square[l]);
+    }
+
+    const double *pack_line(i64 i, double *out) {
         const Row *row = row_of<Row>(s_.rows, i);
         const i64 step = s_.rows.column_step;
         if (step == 1 && s_.scale == 1.0)
             for (i64 q = 0; q < d_; q++) out[q] = static_cast<double>(row[q]);
         else
             for (i64 q = 0; q < d_; q++) out[q] = static_cast<double>(row[q * step]) * s_.scale;
+        return out;
     }
 
     // --- the sketch -----------------------------------------------------------------------------
@@ -293,32 +369,59 @@ template <class Row> class Chunks {
     // Writes row i, x in coordinates of the sketch's rows, into the sketch.
     void draw(i64 i, const double *x) {
         std::int8_t *to = group_of(i) + i % sketch_group * 2;
-        s_.sketch.errors[i] = to_bytes(x, s_.sketch, d_, s_.sketch.sizes[i], [to](i64 q, i32 byte) {
-            to[q / 2 * 2 * sketch_group + q % 2] = static_cast<std::int8_t>(byte);
-        });
+        s_.sketch.errors[i] = to_bytes(x, s_.sketch, width_, bytes_, s_.sketch.sizes[i]);
+        for (i64 q = 0; q < pairs(); q++) {
+            to[q * 2 * sketch_group] = static_cast<std::int8_t>(bytes_[2 * q]);
+            to[q * 2 * sketch_group + 1] = static_cast<std::int8_t>(bytes_[2 * q + 1]);
+        }
     }
 
     // Distances of the pairs that the sketch leaves open, infinity for the others of a point that is
     // met; returns the rows that were read.
-    i64 sketched(i64 a, i64 m, std::uint32_t &met) {
+    i64 sketched(i64 a, i64 m, i32 &met) {
         leave_open(a);
         met = 0;
         for (i64 p = 0; p < m; p++) met |= open_[p];
         if (met == 0) return 0;
+        ask_for_rows(a, m);
         for (i64 j = 0; j < s_.count; j++)
             if (met >> j & 1)
                 for (i64 p = 0; p < chunk_rows; p++) distances_[j * chunk_rows + p] = __builtin_inf();
         i64 read = 0;
         for (i64 p = 0; p < m; p++) {
             if (open_[p] == 0) continue;
-            pack_line(a + p, x_);
-            for (std::uint32_t rest = open_[p]; rest; rest &= rest - 1) {
-                const i64 j = __builtin_ctz(rest);
-                line_group<1, 1>(x_, s_.points + j * width_, width_, distances_ + j * chunk_rows + p);
+            pack_line(a + p, line_);
+            for (i32 rest = open_[p]; rest; rest &= rest - 1) {
+                const i64 j = __builtin_ctz(static_cast<unsigned>(rest));
+                const double *point = s_.points + j * width_;
+                double *to = distances_ + j * chunk_rows + p;
+                if (d_ <= column_features)
+                    *to = column_distance(line_, d_, point);
+                else
+                    line_group<1, 1>(line_, point, width_, to);
             }
             read++;
         }
         return read;
+    }
+
+    // Asks memory for rows ahead of their use. They lie scattered, so that without this each would be
+    // waited for. Where many short rows are open, those of the next chunk are asked for as well, all of
+    // them: in order memory gives them faster than it gives a quarter of them (measured).
+    void ask_for_rows(i64 a, i64 m) {
+        i64 open = 0;
+        for (i64 p = 0; p < m; p++) open += open_[p] != 0;
+        const bool all = d_ * static_cast<i64>(sizeof(Row)) <= 128 && open >= 6;
+        const i64 next = smallest(a + 2 * chunk_rows, s_.rows.n);
+        for (i64 i = a + chunk_rows; all && i < next; i++) ask_for(i);
+        for (i64 p = 0; !all && p < m; p++)
+            if (open_[p]) ask_for(a + p);
+    }
+
+    void ask_for(i64 i) {
+        const char *row = reinterpret_cast<const char *>(row_of<Row>(s_.rows, i));
+        const i64 bytes = smallest(d_ * static_cast<i64>(sizeof(Row)), 1024); // further on it guesses right
+        for (i64 b = 0; b < bytes; b += 64) __builtin_prefetch(row + b);
     }
 
     // With x', c' the sketched row and point, e their errors and r the distance to beat:
@@ -326,20 +429,22 @@ template <class Row> class Chunks {
     // The factor covers the rounding of the sketch, of this test and of the exact distance.
     void leave_open(i64 a) {
         const Sketch &k = s_.sketch;
-        for (i64 p = 0; p < chunk_rows; p++)
-            radius_[p] = static_cast<float>(root(closest_[p]) * k.steps) + k.errors[a + p];
+        for (i64 p = 0; p < chunk_rows; p += lanes<double>)
+            *reinterpret_cast<HalfFloats *>(radius_ + p) = __builtin_convertvector(load(closest_ + p) * (k.steps * k.steps), HalfFloats);
+        for (i64 p = 0; p < chunk_rows; p++) radius_[p] = root(radius_[p]) + k.errors[a + p];
         for (i64 p = 0; p < chunk_rows; p += sketch_group) {
             sketch_group_products(group_of(a + p), k.points, s_.count, pairs(), products_);
-            std::uint32_t open[sketch_group] = {};
-            for (i64 j = 0; j < s_.count; j++) {
-                const std::uint32_t bit = 1u << j;
-                for (i64 r = 0; r < sketch_group; r++) {
-                    const i32 squared = k.sizes[a + p + r] + k.point_sizes[j] - 2 * products_[j * sketch_group + r];
-                    const float limit = (radius_[p + r] + k.point_errors[j]) * (1 + 1e-5f);
-                    open[r] |= static_cast<float>(squared) < limit * limit ? bit : 0u;
+            for (i64 r = 0; r < sketch_group; r += lanes<float>) {
+                const Vec<float> radius = load(radius_ + p + r);
+                const Vec<i32> size = load(k.sizes + a + p + r);
+                Vec<i32> open{};
+                for (i64 j = 0; j < s_.count; j++) {
+                    const Vec<i32> squared = size + k.point_sizes[j] - 2 * load(products_ + j * sketch_group + r);
+                    const Vec<float> limit = (radius + k.point_errors[j]) * (1 + 1e-5f);
+                    open |= (__builtin_convertvector(squared, Vec<float>) < limit * limit) & (1 << j);
                 }
+                store(open_ + p + r, open);
             }
-            for (i64 r = 0; r < sketch_group; r++) open_[p + r] = open[r];
         }
     }
 
@@ -353,7 +458,7 @@ template <class Row> class Chunks {
     }
 
     // Adds the chunk's masses to the sums of every candidate; those that no row met share one sum.
-    void add_up(i64 first, std::uint32_t met) {
+    void add_up(i64 first, i32 met) {
         const Parts unmet = s_.sketch.use ? masses_of(nullptr) : Parts{};
         for (i64 j = first; j < s_.count; j++) {
             const bool own = !s_.sketch.use || (met >> j & 1);
@@ -381,11 +486,11 @@ template <class Row> class Chunks {
 
     const Seeding &s_;
     const i64 d_, width_;
-    double *closest_, *weights_, *distances_, *x_;
+    double *closest_, *weights_, *distances_, *x_, *line_, *bytes_;
     Parts *sums_;
     i32 *products_;
     float *radius_;
-    std::uint32_t *open_;
+    i32 *open_;
     std::uintptr_t end_;
 };
 
@@ -404,14 +509,16 @@ void seeding_masses(const Seeding &s, const double *point, const i64 *tiles, i64
     for (i64 i = 0; i < count; i++) chunks.masses(tiles[i], point, out + i * s.tile);
 }
 
-// The points of a pass as the sketch sees them: pairs of shorts (count, pairs).
-inline void sketch_points(const Sketch &s, const double *points, i64 count, i64 d, i32 *out, i32 *sizes, float *errors) {
-    const i64 pairs = (d + 1) / 2;
+// The points of a pass as the sketch sees them: pairs of shorts, out (count, pairs). `line` is scratch.
+inline void sketch_points(const Sketch &s, const double *points, i64 count, i64 d, double *line, i32 *out, i32 *sizes,
+                          float *errors) {
+    const i64 width = line_width(d), pairs = (d + 1) / 2;
     for (i64 j = 0; j < count; j++) {
-        std::int16_t *to = reinterpret_cast<std::int16_t *>(out + j * pairs);
-        to[2 * pairs - 1] = 0;
-        errors[j] = to_bytes(points + j * line_width(d), s, d, sizes[j],
-                             [to](i64 q, i32 byte) { to[q] = static_cast<std::int16_t>(byte); });
+        errors[j] = to_bytes(points + j * width, s, width, line, sizes[j]);
+        for (i64 q = 0; q < pairs; q++) {
+            const i32 low = static_cast<i32>(line[2 * q]), high = static_cast<i32>(line[2 * q + 1]);
+            out[j * pairs + q] = static_cast<i32>(static_cast<std::uint32_t>(high) << 16) | (low & 0xffff); // the machines served are little-endian
+        }
     }
 }
 

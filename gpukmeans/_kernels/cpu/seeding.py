@@ -10,9 +10,9 @@ from sklearn import get_config
 from . import native
 
 # With fewer features the rows are read as fast as their sketch; with more its sums could overflow.
-_SKETCH_FEATURES = (32, 30_000)
+_SKETCH_FEATURES = (12, 30_000)
 
-_SKETCH_POINTS = 32  # one bit each
+_SKETCH_POINTS = 31  # one bit of an int32 each
 
 _SKETCH_SAMPLE = 512  # rows that the sketch's steps are taken from
 

@@ -69,7 +69,7 @@ struct Sketch {
     std::int8_t *rows;         // groups of 16 rows
     float *errors;             // (n,) distance of a row from its integers, in steps
     i32 *sizes;                // (n,) sum of their squares
-    const double *shift;       // (d,) in the coordinates of the points
+    const double *shift;       // (width,) in the coordinates of the points
     double steps;              // a unit of length
     const i32 *points;         // (count, pairs) of this pass
     const i32 *point_sizes;    // (count,)
@@ -93,7 +93,8 @@ struct Seeding {
 
 struct SeedingKernels {
     i64 (*width)(i64 d);
-    void (*sketch_points)(const Sketch &, const double *points, i64 count, i64 d, i32 *out, i32 *sizes, float *errors);
+    void (*sketch_points)(const Sketch &, const double *points, i64 count, i64 d, double *line, i32 *out, i32 *sizes,
+                          float *errors);
     i64 (*scratch_bytes)(const Seeding &);
     i64 (*pass)(const Seeding &, i64 first_tile, i64 last_tile, void *scratch); // returns rows read
     void (*masses)(const Seeding &, const double *point, const i64 *tiles, i64 count, double *out, void *scratch);
