@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ._device import namespace, placement
 from ._frame import Frame, Nearest, Targets, doubt_limit, local, nearest_directly
 from ._kernels import OPERATIONS, find
@@ -202,7 +204,8 @@ class Seeding:
     def _block(self, start: int, stop: int, points: Any, settle: bool, space: Any) -> Any:
         """Potentials of the tiles of a block; the first point is final with `settle`."""
         xp, closest = namespace(points), self._closest[start:stop]
-        lowered = self._lower_to(self._rows[start:stop, :], closest, self._frame, points, space)
+        with np.errstate(all="ignore"):  # a thread has its own state
+            lowered = self._lower_to(self._rows[start:stop, :], closest, self._frame, points, space)
         if settle:
             closest[:] = lowered[0, :]
             lowered = xp.minimum(lowered[1:, :], closest[None, :])
@@ -213,6 +216,29 @@ class Seeding:
         if whole < stop - start:
             sums.append(xp.sum(lowered[:, whole:], axis=1)[:, None])
         return xp.matrix_transpose(xp.concat(sums, axis=1))
+
+    def draw(self, centre: Any, masses: Any, uniforms: Any) -> Any:
+        """Rows drawn with probability proportional to weight times squared distance, (t,) int64.
+
+        The cumulated masses of the tiles find the tile, those of its rows the row: no array of n
+        cumulated masses is made.
+
+        Parameters
+        ----------
+        centre : array of shape (1, d), the row chosen last
+        masses : array of shape (n_tiles,) float64
+            The potentials that `lower` gave for that row.
+        uniforms : array of shape (t,) float64
+        """
+        xp = namespace(masses)
+        cumulative = xp.cumulative_sum(masses, include_initial=True)
+        wanted = uniforms * cumulative[-1]
+        tile = xp.sum(xp.astype(cumulative[None, 1:] < wanted[:, None], xp.int64), axis=1)
+        tile = xp.clip(tile, 0, masses.shape[0] - 1)
+        within = wanted - xp.take(cumulative, tile)
+        passed = xp.cumulative_sum(self.masses(tile, centre), axis=1) < within[:, None]
+        position = xp.clip(xp.sum(xp.astype(passed, xp.int64), axis=1), 0, self.tile - 1)
+        return xp.clip(tile * self.tile + position, 0, self.n_samples - 1)
 
     def masses(self, tiles: Any, centre: Any) -> Any:
         """Weight times squared distance of the rows of some tiles, (q, tile); zero beyond the last row.

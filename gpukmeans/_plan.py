@@ -259,10 +259,8 @@ class Plan:
         """The passes of one k-means++, see `_distances.Seeding`."""
         n = self.rows.shape[0]
         tile = min(self.grid.tile, max(_SEEDING_TILE, 1 << (n // _SEEDING_TILES).bit_length()))
-        lanes = self.grid.lanes
-        return self.operations.seeding(
-            self.rows, self.weights, self.frame, self.n_clusters, tile, lanes, self._workers
-        )
+        passes, lanes = self.n_clusters, self.grid.lanes
+        return self.operations.seeding(self.rows, self.weights, self.frame, passes, tile, lanes, self._workers)
 
     # --- how a pass runs ----------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def plus_plus(
     masses = seeding.lower(None, centre)[:, 0]
     chosen = [winner]
     for c in range(k - 1):
-        candidates = _draw_rows(seeding, centre, masses, uniforms[c, :])
+        candidates = seeding.draw(centre, masses, uniforms[c, :])
         points = xp.take(rows, candidates, axis=0)
         potentials = seeding.lower(centre, points)
         best = _first_lowest(xp.sum(potentials, axis=0))
@@ -73,24 +73,6 @@ def _weighted_draw(random_state: np.random.RandomState, n: int, weights: np.ndar
     cumulative = np.cumsum(weights)
     cumulative /= cumulative[-1]
     return int(np.searchsorted(cumulative, uniform, side="right"))
-
-
-def _draw_rows(seeding: Any, centre: Any, masses: Any, uniforms: Any) -> Any:
-    """Rows drawn with probability proportional to weight times squared distance, (t,) int64.
-
-    The cumulated masses of the tiles find the tile, those of its rows the row: no array of n
-    cumulated masses is made. `centre` is the last one chosen, which `masses` knows of already.
-    """
-    xp = namespace(masses)
-    cumulative = xp.cumulative_sum(masses, include_initial=True)
-    wanted = uniforms * cumulative[-1]
-    tile = xp.sum(xp.astype(cumulative[None, 1:] < wanted[:, None], xp.int64), axis=1)
-    tile = xp.clip(tile, 0, masses.shape[0] - 1)
-    within = wanted - xp.take(cumulative, tile)
-    passed = xp.cumulative_sum(seeding.masses(tile, centre), axis=1) < within[:, None]
-    position = xp.sum(xp.astype(passed, xp.int64), axis=1)
-    start = tile * seeding.tile
-    return xp.clip(start + xp.clip(position, 0, seeding.tile - 1), 0, seeding.n_samples - 1)
 
 
 def random_rows(

@@ -116,7 +116,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-@pytest.mark.parametrize("sketched", [False, True], ids=["plain", "sketched"])
+@pytest.mark.parametrize("sketched", [False, True], ids=["as it comes", "sketched"])
 def test_kernel_is_right_on_awkward_sizes(request, instruction_set, dtype, weighted, sketched):
     if sketched:
         request.getfixturevalue("sketching")
@@ -130,7 +130,7 @@ def test_kernel_is_right_on_awkward_sizes(request, instruction_set, dtype, weigh
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["duplicates", "offset", "two groups", "outlier", "tiny", "huge"])
-@pytest.mark.parametrize("sketched", [False, True], ids=["plain", "sketched"])
+@pytest.mark.parametrize("sketched", [False, True], ids=["as it comes", "sketched"])
 def test_kernel_is_right_on_hard_data(request, dtype, kind, sketched):
     if sketched:
         request.getfixturevalue("sketching")
@@ -139,6 +139,25 @@ def test_kernel_is_right_on_hard_data(request, dtype, kind, sketched):
         found, scale = passes(X, None)
         for a, b in zip(found, brute(X, None, scale), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=0, err_msg=f"d = {d}")
+
+
+@pytest.mark.parametrize("kind", ["plain", "duplicates"])
+@pytest.mark.parametrize("n", [1, 255, 257, 1100])
+def test_draws_are_those_of_the_array_body(kind, n):
+    """Also at the ends: the first row with any mass, and the last one."""
+    X = data(kind, n, 3, np.float64)
+    w = np.random.default_rng(1).integers(0, 2, n) * 1.0 + (np.arange(n) == n - 1)
+    uniforms = np.concatenate([[0.0, 1.0, np.nextafter(1.0, 0)], np.random.default_rng(2).random(200)])
+    plan, _ = prepare(X, w, 4, resolve("cpu", X, n))
+    drawn = []
+    for cls in (compiled.Seeding, _distances.Seeding):
+        seeding = cls(X, w, plan.frame, 4, 256, [[(0, n)]], Workers(1))
+        centre = X[n // 2 : n // 2 + 1]
+        masses = seeding.lower(None, centre)[:, 0]
+        drawn.append([seeding.draw(centre, masses, uniforms), seeding.lower(centre, X[:1])])
+        drawn[-1] += [seeding.draw(X[:1], drawn[-1][1][:, 0].copy(), uniforms)]
+    assert np.array_equal(drawn[0][0], drawn[1][0])
+    assert np.array_equal(drawn[0][2], drawn[1][2])
 
 
 @pytest.mark.parametrize("d", [2, 40])

@@ -205,17 +205,38 @@ class SeedingPass {
 
     void stop() { next_ = tiles_; }
 
-    void masses(In<double> point, In<i64> tiles, Out<double> out) {
-        std::vector<double> line;
-        Seeding s = s_;
-        s.count = 1;
-        s.points = packed(point.data(), 1, line);
-        s.sketch.write = s.sketch.use = false;
-        Scratch scratch(kernels_.scratch_bytes(s));
-        kernels_.masses(s, s.points, tiles.data(), static_cast<i64>(tiles.shape(0)), out.data(), scratch.data());
+    // Rows whose cumulated masses reach a share of the whole, see _distances.Seeding.draw.
+    void draw(In<double> point, In<double> masses, In<double> uniforms, Out<i64> rows) const {
+        std::vector<double> cumulated{0.0}, inside(static_cast<std::size_t>(s_.tile));
+        for (i64 i = 0; i < tiles_; i++) cumulated.push_back(cumulated.back() + masses.data()[i]);
+        for (std::size_t t = 0; t < uniforms.shape(0); t++) {
+            const double wanted = uniforms.data()[t] * cumulated.back();
+            const auto found = std::lower_bound(cumulated.begin() + 1, cumulated.end(), wanted);
+            const i64 tile = std::min<i64>(found - cumulated.begin() - 1, tiles_ - 1);
+            masses_of(point.data(), &tile, 1, inside.data());
+            const double within = wanted - cumulated[static_cast<std::size_t>(tile)];
+            double sum = inside[0];
+            i64 position = 0;
+            while (sum < within && ++position < s_.tile) sum += inside[static_cast<std::size_t>(position)];
+            rows.data()[t] = std::min({tile * s_.tile + position, (tile + 1) * s_.tile - 1, s_.rows.n - 1});
+        }
+    }
+
+    void masses(In<double> point, In<i64> tiles, Out<double> out) const {
+        masses_of(point.data(), tiles.data(), static_cast<i64>(tiles.shape(0)), out.data());
     }
 
   private:
+    void masses_of(const double *point, const i64 *tiles, i64 count, double *out) const {
+        std::vector<double> line;
+        Seeding s = s_;
+        s.count = 1;
+        s.points = packed(point, 1, line);
+        s.sketch.write = s.sketch.use = false;
+        Scratch scratch(kernels_.scratch_bytes(s));
+        kernels_.masses(s, s.points, tiles, count, out, scratch.data());
+    }
+
     const double *packed(const double *points, i64 count, std::vector<double> &lines) const {
         const i64 d = s_.rows.d, width = kernels_.width(d);
         lines.assign(static_cast<std::size_t>(count * width), 0);
@@ -276,5 +297,6 @@ NB_MODULE(_native, m) {
         .def("begin", &SeedingPass::begin, "points"_a, "settle"_a, "potentials"_a, "write"_a, "use"_a)
         .def("run", &SeedingPass::run, "Work on tiles until none is left; returns the rows read.")
         .def("stop", &SeedingPass::stop, "Leave out the tiles that have not been begun.")
+        .def("draw", &SeedingPass::draw, "point"_a, "masses"_a, "uniforms"_a, "rows"_a)
         .def("masses", &SeedingPass::masses, "point"_a, "tiles"_a, "out"_a);
 }

@@ -49,6 +49,12 @@ class Seeding:
             self._wait, self._patience = self._patience, 2 * self._patience
         return potentials
 
+    def draw(self, centre: np.ndarray, masses: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """See `_distances.Seeding.draw`."""
+        rows = np.empty(uniforms.shape[0], np.int64)
+        self._pass.draw(centre.astype(np.float64), masses, uniforms, rows)
+        return rows
+
     def masses(self, tiles: np.ndarray, centre: np.ndarray) -> np.ndarray:
         """See `_distances.Seeding.masses`."""
         out = np.empty((tiles.shape[0], self.tile))
