@@ -30,6 +30,11 @@ class Operations(NamedTuple):
     lower_to: Callable[..., Any]
     seeding: Callable[..., Any]
     cluster_distance_sums: Callable[..., Any]
+    search_pass: Any  # kernels that run a whole pass, or None: the plan composes it from the above
+    add_pass: Any
+    moments_pass: Any
+    own_pass: Any
+    loop: Any  # a kernel that runs Lloyd's whole loop on a small problem, or None
 
 
 def operations(array: Any) -> Operations:

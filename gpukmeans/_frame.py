@@ -13,7 +13,7 @@ from ._device import is_single, namespace
 
 # A squared norm no row of a frame comes near (rows are scaled to at most 1e10 a feature): a centre
 # beyond it wins only where all are, and then direct differences decide.
-_FAR = 1e30
+FAR = 1e30
 
 # Elements of the largest temporary of a direct comparison (4 MB of float64).
 _DIRECT_ELEMENTS = 1 << 19
@@ -48,6 +48,30 @@ class Nearest(NamedTuple):
     undecided: Any  # int: doubtful rows beyond the capacity, whose labels are not certified
 
 
+class Request(NamedTuple):
+    """One pass over all rows, for kernels that run a whole pass."""
+
+    rows: Any  # (n, d)
+    weights: Any  # (n,) float64, or None for ones
+    frame: Frame
+    centers: Any  # (k, d) float64, original coordinates
+    labels: Any  # (n,) int32, of the pass before, -1 for none; the new ones are written there
+    add: str  # what to add up: "nothing", "all" rows, or the "moves" since the pass before
+    lanes: Any  # the sums of the pass before, by lanes, or None; "moves" are added to them in place
+    tests: Any  # `_bounds.Tests`, or None
+    inertia: bool  # whether to compute it, for the new labels
+
+
+class Searched(NamedTuple):
+    """What such a pass found."""
+
+    lanes: Any  # the sums by lanes, or None
+    changed: int  # rows with a new label
+    doubtful: int  # rows that fast distances could not decide
+    searched: int  # rows that no bound held to their centres
+    inertia: float
+
+
 def local(rows: Any, frame: Frame) -> Any:
     """Rows of any real dtype and layout in the frame's coordinates, shape (m, d)."""
     xp = namespace(rows)
@@ -61,9 +85,9 @@ def make_targets(centers: Any, frame: Frame) -> Targets:
     xp = namespace(centers)
     seen = (centers - frame.shift) * frame.scale
     norms = xp.sum(seen * seen, axis=1)
-    far = norms > _FAR
+    far = norms > FAR
     seen = xp.where(far[:, None], 0.0, seen)
-    norms = xp.where(far, _FAR, norms)
+    norms = xp.where(far, FAR, norms)
     augmented = xp.astype(xp.concat([-2.0 * seen, norms[:, None]], axis=1), frame.dtype)
     return Targets(centers, augmented, xp.sqrt(xp.max(norms)), trust(frame.dtype, centers.shape[1]))
 

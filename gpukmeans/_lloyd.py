@@ -50,7 +50,12 @@ def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, verbose: int) 
         Non-zero prints a line an iteration, as scikit-learn does.
     """
     plan.start()
-    for iteration in range(max_iter):
+    done = 0
+    if not verbose:
+        centers, done, more = plan.loop(centers, max_iter, tol)
+        if not more:
+            return Fit(centers, done)
+    for iteration in range(done, max_iter):
         step, moved, record = _iterate(plan, centers)
         plan.keep(step, record.changed)
         if verbose:

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn import get_config
 
+from ._bounds import Bounds, worth_keeping
 from ._device import Device, is_single, namespace, placement, scope, to_device, to_host
-from ._distances import Operations, operations, squared_distances
-from ._frame import Frame, local, make_targets
+from ._distances import Operations, Seeding, operations, squared_distances
+from ._frame import Frame, Request, Searched, local, make_targets
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _SAMPLE = 512  # rows that the reference point is taken from
@@ -27,6 +28,9 @@ _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
 _SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one of them
 _SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
+
+
+_IN_ONE_CALL = 1_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
 
 
 class Partial(NamedTuple):
@@ -41,7 +45,7 @@ class Step(NamedTuple):
     """One pass: every row's nearest centre, and the sums of the clusters so formed."""
 
     partial: Any  # Partial, or None from a pass that adds nothing up
-    lanes: Sequence[Partial]  # the lanes that `partial` is the sum of
+    lanes: Any  # the lanes that `partial` is the sum of
     exact: bool  # added up from all rows, not from the rows that moved
     labels: Any  # (n,) int32
     changed: Any  # rows whose label is not the plan's
@@ -108,6 +112,7 @@ class Plan:
         self._capacity = max(16, min(self._block, (1 << 21) // (n_clusters * d)))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
         self._held = ExitStack()
+        self._one_blas_thread = False
 
     def _block_rows(self) -> int:
         """Rows whose distances are held at once: as many as the scratch memory of a thread takes."""
@@ -122,8 +127,9 @@ class Plan:
     def __enter__(self) -> Plan:
         try:
             self._held.enter_context(scope(self.device))
-            self._held.enter_context(one_blas_thread())
             self._held.callback(self._workers.close)
+            if self.operations.search_pass is None:
+                self._hold_blas()
         except BaseException:  # Ctrl-C between two of them: the context was not entered
             self._held.close()
             raise
@@ -131,12 +137,20 @@ class Plan:
 
     def __exit__(self, *error: object) -> None:
         self._held.close()
+        self._one_blas_thread = False
+
+    def _hold_blas(self) -> None:
+        """Hold BLAS at one thread until the end: array code calls it from every thread of the plan."""
+        if self.device.kind == "cpu" and not self._one_blas_thread:
+            self._held.enter_context(one_blas_thread())
+            self._one_blas_thread = True
 
     def start(self) -> None:
         """Forget the labels of an earlier run."""
         shape = self.rows.shape[:1]
         self.labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.rows))
-        self._lanes: Sequence[Partial] = ()
+        self._lanes: Any = None
+        self._bounds: Bounds | None = None
         self._age, self._moved = 0, shape[0]
 
     def keep(self, step: Step, changed: int) -> None:
@@ -153,11 +167,33 @@ class Plan:
         from their clusters; all rows again every sixteenth time, since such sums lose digits.
         """
         few = self._moved < self.rows.shape[0] // 4 and self._age < 15
+        if self.operations.search_pass:
+            return self._step_in_one(centers, "moves" if few else "all")
         exact = self.operations.accumulate_moves is None or not few
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
+    def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, bool]:
+        """Begin Lloyd's algorithm: in one call, as far as that goes, if the problem is small.
+
+        Returns
+        -------
+        centers : (k, d) float64
+        done : int
+            Iterations.
+        more : bool
+            Whether the next iteration has to be done by `step`: the loop has not ended.
+        """
+        if self.operations.loop is None or self.rows.shape[0] * centers.size > _IN_ONE_CALL:
+            return centers, 0, True
+        centers = centers.copy()
+        done, empty = self.operations.loop(self.rows, self.weights, self.frame, centers, self.labels, max_iter, tol)
+        return centers, done, empty
+
     def add_up(self, labels: Any) -> Partial:
         """Sums of the clusters of any labels, from all rows."""
+        if self.operations.add_pass:
+            where = labels, self.frame, self.n_clusters
+            return _side_by_side(self.operations.add_pass(self.rows, self.weights, *where, self._workers))
 
         def lane(number: int, space: Workspace) -> Partial | None:
             total: Partial | None = None
@@ -169,10 +205,21 @@ class Plan:
 
     def assign(self, centers: Any) -> Any:
         """Label every row with its nearest centre; (n,) int32, certified."""
+        if self.operations.search_pass:
+            self._pass(centers, "nothing", inertia=False)
+            return self.labels
         while True:
             found = self._search(centers, None)
             if not self.repeat(int(found.undecided), int(found.doubtful)):
                 return found.labels
+
+    def judge(self, centers: Any) -> tuple[Any, float]:
+        """Labels as `assign` gives them, and their inertia."""
+        if self.operations.search_pass:
+            found = self._pass(centers, "nothing", inertia=True)
+            return self.labels, found.inertia
+        labels = self.assign(centers)
+        return labels, self.inertia(labels, centers)
 
     def repeat(self, undecided: int, doubtful: int) -> bool:
         """Learn from a pass; whether it has to be done again with all doubtful rows decided."""
@@ -184,6 +231,8 @@ class Plan:
 
     def moments(self) -> Moments:
         """Mean, variance and range of the features, in one pass."""
+        if self.operations.moments_pass:
+            return self._about(*self.operations.moments_pass(self.rows, self.frame, self._workers))
         xp = self.xp
 
         def lane(number: int, space: Workspace) -> list:
@@ -194,8 +243,10 @@ class Plan:
         firsts, seconds, longest = zip(*(tile for tiles in lanes for tile in tiles), strict=True)
         if self.device.kind == "cpu":  # 1e-12: they are compared with norms that were rounded otherwise
             self._longest = [float(norm) * (1 + 1e-12) for norm in longest]
-        first, second = to_host(sum(firsts)), to_host(sum(seconds))
-        peak = float(xp.max(xp.stack(longest)))
+        return self._about(to_host(sum(firsts)), to_host(sum(seconds)), float(xp.max(xp.stack(longest))))
+
+    def _about(self, first: np.ndarray, second: np.ndarray, peak: float) -> Moments:
+        """Moments from the sums of the rows and of their squares about the shift."""
         with np.errstate(all="ignore"):
             offset = first / self.rows.shape[0]
             variance = np.maximum(second / self.rows.shape[0] - offset * offset, 0.0)
@@ -204,6 +255,9 @@ class Plan:
     def squared_to_own(self, labels: Any, centers: Any) -> Any:
         """Squared distance of each row to its own centre, (n,) float64."""
         out = self.xp.empty(labels.shape, dtype=self.xp.float64, **placement(labels))
+        if self.operations.own_pass:
+            self.operations.own_pass(self.rows, self.weights, labels, centers, out, self._workers)
+            return out
 
         def lane(number: int, space: Workspace) -> None:
             for a, b in self.grid.lanes[number]:
@@ -214,6 +268,8 @@ class Plan:
 
     def inertia(self, labels: Any, centers: Any) -> float:
         """Weighted sum of squared distances to the own centres, in original units."""
+        if self.operations.own_pass:
+            return self.operations.own_pass(self.rows, self.weights, labels, centers, None, self._workers)
 
         def lane(number: int, space: Workspace) -> Any:
             total = 0.0
@@ -259,6 +315,8 @@ class Plan:
         """The passes of one k-means++, see `_distances.Seeding`."""
         n = self.rows.shape[0]
         tile = min(self.grid.tile, max(_SEEDING_TILE, 1 << (n // _SEEDING_TILES).bit_length()))
+        if self.operations.seeding is Seeding:
+            self._hold_blas()
         passes, lanes = self.n_clusters, self.grid.lanes
         return self.operations.seeding(self.rows, self.weights, self.frame, passes, tile, lanes, self._workers)
 
@@ -266,12 +324,30 @@ class Plan:
 
     def _sweep(self, lane: Callable[[int, Workspace], Any]) -> list[Any]:
         """Run `lane` over the numbers of the lanes; results in their order."""
+        self._hold_blas()
 
         def quietly(number: int, space: Workspace) -> Any:
             with np.errstate(all="ignore"):  # what overflows is decided again; a thread has its own state
                 return lane(number, space)
 
         return self._workers.run(quietly, range(len(self.grid.lanes)))
+
+    def _step_in_one(self, centers: Any, add: str) -> Step:
+        """A step by a kernel that runs the whole pass."""
+        n, d = self.rows.shape
+        if self._bounds is None and worth_keeping(d, self.n_clusters):
+            self._bounds = Bounds(n, self.n_clusters)
+        found = self._pass(centers, add, inertia=False)
+        partial = _side_by_side(found.lanes)
+        return Step(partial, found.lanes, add == "all", self.labels, found.changed, found.doubtful, 0)
+
+    def _pass(self, centers: Any, add: str, inertia: bool) -> Searched:
+        tests = self._bounds.prepare(centers, self.frame) if self._bounds else None
+        request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, tests, inertia)
+        found = self.operations.search_pass(request, self._workers)
+        if self._bounds:
+            self._bounds.learn(tests, found.searched)
+        return found
 
     def _search(self, centers: Any, add_up: Callable[..., Partial] | None) -> Step:
         """One pass: label every row and, with `add_up`, add up the clusters."""
@@ -327,6 +403,11 @@ def _plus(total: Partial | None, more: Partial) -> Partial:
     if total is None:
         return more
     return Partial(*(a + b for a, b in zip(total, more, strict=True)))
+
+
+def _side_by_side(lanes: Any) -> Partial:
+    """The same of lanes that lie in one array."""
+    return Partial(*(sums.sum(axis=0) for sums in lanes))
 
 
 def _total(lanes: Sequence[Partial]) -> Partial:

@@ -241,8 +241,8 @@ default='k-means++'
         xp = plan.xp
         published = xp.astype(fit.centers, getattr(xp, result_dtype(plan.rows).__name__))
         published = xp.astype(published, xp.float64)
-        labels = plan.assign(published)
-        return _Run(published, labels, plan.inertia(labels, published), fit.n_iter)
+        labels, inertia = plan.judge(published)
+        return _Run(published, labels, inertia, fit.n_iter)
 
     def _publish(self, best: _Run, X: Any, device: Device) -> None:
         """Set the fitted attributes, in the namespace and on the device of X."""
@@ -314,7 +314,7 @@ default='k-means++'
         with self._plan_for(X) as plan:
             plan.weights = None if weights is None else to_device(weights, plan.device)
             centers = self._centers_on(plan)
-            return -plan.inertia(plan.assign(centers), centers)
+            return -plan.judge(centers)[1]
 
     def to(self, device):
         """A copy whose arrays live on "cpu" or on a CUDA device, and which computes there.

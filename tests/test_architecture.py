@@ -22,9 +22,8 @@ MODULES = sorted(
 FLOORS = [
     {"_device", "_threads"},
     {"_frame"},
-    {"_kernels.cpu"},
-    {"_kernels.cpu.seeding"},
-    {"_kernels", "_kernels.numpy"},
+    {"_bounds"},
+    {"_kernels", "_kernels.cpu", "_kernels.cpu.passes", "_kernels.cpu.plus_plus", "_kernels.numpy"},
     {"_distances"},
     {"_plan", "_validation"},
     {"_lloyd", "_seeding", "_silhouette"},

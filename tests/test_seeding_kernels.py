@@ -11,7 +11,7 @@ from gpukmeans import _distances, kmeans_plusplus
 from gpukmeans._device import resolve
 from gpukmeans._kernels import find
 from gpukmeans._kernels.cpu import native
-from gpukmeans._kernels.cpu import seeding as compiled
+from gpukmeans._kernels.cpu import plus_plus as compiled
 from gpukmeans._plan import prepare
 from gpukmeans._threads import Workers
 

@@ -11,6 +11,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gpukmeans import KMeans
+from gpukmeans._kernels.cpu import native
 from gpukmeans._threads import Workers, n_threads, one_blas_thread, uninterrupted
 
 
@@ -22,14 +23,18 @@ def ours():
     return [thread for thread in threading.enumerate() if thread.name.startswith("gpukmeans")]
 
 
-def test_threads_are_joined_and_blas_is_given_back(monkeypatch):
+@pytest.mark.parametrize("kernels", ["1", "numpy"])
+def test_threads_are_joined_and_blas_is_given_back(monkeypatch, kernels):
+    """NumPy's kernels hold BLAS at one thread; the compiled ones do not use it."""
     monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "3")
+    monkeypatch.setenv("GPUKMEANS_KERNELS", kernels)
     X = np.random.default_rng(0).normal(size=(60_000, 8))
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
         during = []
         KMeans(5, init=lambda X, k, random_state: during.append(blas_threads()) or X[:k], n_init=1).fit(X)
-        assert set(during[0]) == {1}
+        compiled = kernels == "1" and native() is not None
+        assert set(during[0]) == ({2} if compiled else {1})
         assert blas_threads() == before
     assert ours() == []
 

@@ -23,19 +23,23 @@ OPERATIONS = (
     "lower_to",
     "seeding",
     "cluster_distance_sums",
+    "search_pass",
+    "add_pass",
+    "moments_pass",
+    "own_pass",
+    "loop",
 )
 
 
 def find(op: str, array: Any) -> Callable[..., Any] | None:
     """The kernel for an operation on this kind of array, or None: the array body serves."""
-    if os.environ.get("GPUKMEANS_KERNELS", "1") == "0" or not isinstance(array, np.ndarray):
+    choice = os.environ.get("GPUKMEANS_KERNELS", "1")
+    if choice == "0" or not isinstance(array, np.ndarray):
         return None
+    if choice == "1" and hasattr(cpu, op) and cpu.native() is not None and cpu.serves(op, array):
+        return getattr(cpu, op)
     from . import numpy as numpy_kernels
 
-    if op == "seeding" and cpu.native() is not None and cpu.serves(array):
-        from .cpu.seeding import Seeding
-
-        return Seeding
     return getattr(numpy_kernels, op, None)
 
 

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -94,14 +95,44 @@ Rows rows_of(const AnyRows &rows) {
     return {rows.data(), static_cast<i64>(rows.shape(0)), static_cast<i64>(rows.shape(1)), rows.stride(0), rows.stride(1)};
 }
 
-const Kernels &kernels_for(const AnyRows &rows, bool wide) {
+const Searching &searching_for(const AnyRows &rows, bool wide) {
     if (rows.dtype() == nb::dtype<double>()) return active->precise;
     if (rows.dtype() == nb::dtype<float>()) return wide ? active->wide : active->single;
     throw nb::type_error("rows have to be float32 or float64");
 }
 
+const ByRow &by_row_for(const AnyRows &rows) {
+    if (rows.dtype() == nb::dtype<double>()) return active->doubles;
+    if (rows.dtype() == nb::dtype<float>()) return active->floats;
+    throw nb::type_error("rows have to be float32 or float64");
+}
+
 // One pass over the rows, shared by the threads that run it: each takes the next lane until none is left.
-class SearchPass {
+class Pass {
+  public:
+    explicit Pass(const In<i64> &edges) : lanes_(static_cast<i64>(edges.shape(0)) - 1) {}
+    virtual ~Pass() = default;
+    virtual i64 scratch_bytes() const { return 0; }
+    virtual void work(i64 lane, void *scratch) const = 0;
+
+    void run() {
+        nb::gil_scoped_release released;
+        Scratch scratch(scratch_bytes());
+        for (i64 lane = next_++; lane < lanes_; lane = next_++) work(lane, scratch.data());
+    }
+
+    // The lanes that nobody has begun are left out: for Ctrl-C.
+    void stop() { next_ = lanes_; }
+
+  protected:
+    nb::object kept_; // the arrays, so that they live as long as the pass
+
+  private:
+    const i64 lanes_;
+    std::atomic<i64> next_{0};
+};
+
+class SearchPass : public Pass {
   public:
     SearchPass(AnyRows rows, std::optional<In<double>> weights, In<double> shift, double scale, bool wide,
                In<double> centers, In<double> local, In<double> norms, In<double> copied, double trust, double reach,
@@ -110,7 +141,7 @@ class SearchPass {
                std::optional<In<float>> far_, bool filter, int add, In<i64> edges, std::optional<Out<double>> sums,
                std::optional<Out<double>> masses, std::optional<Out<i64>> counts, std::optional<Out<double>> inertia,
                Out<i64> facts)
-        : kernels_(kernels_for(rows, wide)), lanes_(static_cast<i64>(edges.shape(0)) - 1) {
+        : Pass(edges), kernels_(searching_for(rows, wide)) {
         const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
         targets_ = std::make_unique<Scratch>(kernels_.targets_bytes(k, d));
         norms_ = std::make_unique<Scratch>(k * static_cast<i64>(sizeof(double)));
@@ -123,38 +154,27 @@ class SearchPass {
         search_.labels = labels.data();
         search_.add = static_cast<Add>(add);
         search_.edges = edges.data();
-        search_.sums = data(sums);
-        search_.masses = data(masses);
-        search_.counts = data(counts);
+        search_.sums = {shift.data(), data(sums), data(masses), data(counts)};
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         kept_ = nb::make_tuple(rows, weights, shift, centers, copied, labels, upper, gap, drift, spread, near_, far_,
                                edges, sums, masses, counts, inertia, facts);
     }
 
-    void run() {
-        nb::gil_scoped_release released;
-        Scratch scratch(kernels_.scratch_bytes(search_));
-        for (i64 lane = next_++; lane < lanes_; lane = next_++) kernels_.search(search_, lane, scratch.data());
-    }
-
-    // The lanes that nobody has begun are left out: for Ctrl-C.
-    void stop() { next_ = lanes_; }
+    i64 scratch_bytes() const override { return kernels_.scratch_bytes(search_); }
+    void work(i64 lane, void *scratch) const override { kernels_.search(search_, lane, scratch); }
 
   private:
-    const Kernels &kernels_;
-    const i64 lanes_;
+    const Searching &kernels_;
     Search search_{};
     std::unique_ptr<Scratch> targets_, norms_;
-    nb::object kept_; // the arrays, so that they live as long as the pass
-    std::atomic<i64> next_{0};
 };
 
-// The passes of one k-means++; `run` is shared by threads like SearchPass::run.
+// The passes of one k-means++; `run` is shared by threads like Pass::run.
 class SeedingPass {
   public:
     SeedingPass(AnyRows rows, std::optional<In<double>> weights, double scale, Out<double> closest, i64 tile)
-        : kernels_(rows.dtype() == nb::dtype<double>() ? active->seed_precise : active->seed_single),
+        : kernels_(rows.dtype() == nb::dtype<double>() ? active->seed_doubles : active->seed_floats),
           kept_(nb::make_tuple(rows, weights, closest)) {
         s_.rows = rows_of(rows);
         s_.weights = data(weights);
@@ -269,6 +289,80 @@ class SeedingPass {
     std::atomic<i64> next_{0};
 };
 
+class MomentsPass : public Pass {
+  public:
+    MomentsPass(AnyRows rows, In<double> shift, In<i64> edges, Out<double> first, Out<double> second, Out<double> largest)
+        : Pass(edges), kernels_(by_row_for(rows)),
+          moments_{rows_of(rows), shift.data(), edges.data(), first.data(), second.data(), largest.data()} {
+        kept_ = nb::make_tuple(rows, shift, edges, first, second, largest);
+    }
+    void work(i64 lane, void *) const override { kernels_.moments(moments_, lane); }
+
+  private:
+    const ByRow &kernels_;
+    Moments moments_;
+};
+
+class OwnPass : public Pass {
+  public:
+    OwnPass(AnyRows rows, std::optional<In<double>> weights, In<i32> labels, In<double> centers, In<i64> edges,
+            std::optional<Out<double>> squared, Out<double> inertia)
+        : Pass(edges), kernels_(by_row_for(rows)), own_{rows_of(rows), data(weights), labels.data(), centers.data(),
+                                                        edges.data(), data(squared), inertia.data()} {
+        kept_ = nb::make_tuple(rows, weights, labels, centers, edges, squared, inertia);
+    }
+    void work(i64 lane, void *) const override { kernels_.own_distances(own_, lane); }
+
+  private:
+    const ByRow &kernels_;
+    Own own_;
+};
+
+class AddPass : public Pass {
+  public:
+    AddPass(AnyRows rows, std::optional<In<double>> weights, In<i32> labels, In<double> shift, In<i64> edges,
+            Out<double> sums, Out<double> masses, Out<i64> counts)
+        : Pass(edges), kernels_(by_row_for(rows)),
+          add_{rows_of(rows), data(weights), labels.data(), static_cast<i64>(masses.shape(1)), edges.data(),
+               {shift.data(), sums.data(), masses.data(), counts.data()}} {
+        kept_ = nb::make_tuple(rows, weights, labels, shift, edges, sums, masses, counts);
+    }
+    void work(i64 lane, void *) const override { kernels_.add_up(add_, lane); }
+
+  private:
+    const ByRow &kernels_;
+    AddUp add_;
+};
+
+// Lloyd's whole loop: iterations done, and whether it ended at an empty cluster. In this thread.
+std::pair<i64, bool> loop(const AnyRows &rows, std::optional<In<double>> weights, In<double> shift, double scale,
+                          bool wide, Out<double> centers, double trust, Out<i32> labels, In<i64> edges, i64 max_iter,
+                          double tol) {
+    nb::gil_scoped_release released;
+    const Searching &kernels = searching_for(rows, wide);
+    const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
+    const i64 lanes = static_cast<i64>(edges.shape(0)) - 1;
+    std::vector<double> sums(static_cast<std::size_t>(lanes * k * (d + 1))), copied(static_cast<std::size_t>(k));
+    std::vector<i64> counts(static_cast<std::size_t>(lanes * k)), facts(static_cast<std::size_t>(3 * lanes));
+    Outcome outcome = Outcome::limit;
+    Loop task{};
+    task.search.rows = rows_of(rows);
+    task.search.weights = data(weights);
+    task.search.frame = {shift.data(), scale};
+    task.search.targets = {k, nullptr, nullptr, nullptr, copied.data(), trust, 0.0};
+    task.search.labels = labels.data();
+    task.search.edges = edges.data();
+    task.search.sums = {shift.data(), sums.data(), sums.data() + lanes * k * d, counts.data()};
+    task.search.facts = facts.data();
+    task.centers = centers.data();
+    task.max_iter = max_iter;
+    task.tol = tol;
+    task.outcome = &outcome;
+    Scratch scratch(kernels.loop_scratch(task));
+    const i64 done = kernels.loop(task, lanes, scratch.data());
+    return {done, outcome == Outcome::empty};
+}
+
 } // namespace
 } // namespace gpukmeans
 
@@ -278,7 +372,26 @@ NB_MODULE(_native, m) {
     m.def("instruction_sets", &instruction_sets, "Those this machine can run, the fastest first.");
     m.def("instruction_set", [] { return std::string(active->name); }, "The one in use.");
     m.def("use", &use, "name"_a, "Run the kernels of another instruction set (for tests).");
-    nb::class_<SearchPass>(m, "SearchPass")
+    m.def("loop", &loop, nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a,
+          "trust"_a, "labels"_a, "edges"_a, "max_iter"_a, "tol"_a,
+          "Lloyd's loop: iterations done, and whether it ended before one that leaves a cluster empty.");
+    nb::class_<Pass>(m, "Pass")
+        .def("run", &Pass::run, "Work on lanes until none is left; any number of threads may do so at once.")
+        .def("stop", &Pass::stop, "Leave out the lanes that have not been begun.");
+    nb::class_<MomentsPass, Pass>(m, "MomentsPass")
+        .def(nb::init<AnyRows, In<double>, In<i64>, Out<double>, Out<double>, Out<double>>(), nb::kw_only(), "rows"_a,
+             "shift"_a, "edges"_a, "first"_a, "second"_a, "largest"_a);
+    nb::class_<OwnPass, Pass>(m, "OwnPass")
+        .def(nb::init<AnyRows, std::optional<In<double>>, In<i32>, In<double>, In<i64>, std::optional<Out<double>>,
+                      Out<double>>(),
+             nb::kw_only(), "rows"_a, "weights"_a.none(), "labels"_a, "centers"_a, "edges"_a, "squared"_a.none(),
+             "inertia"_a);
+    nb::class_<AddPass, Pass>(m, "AddPass")
+        .def(nb::init<AnyRows, std::optional<In<double>>, In<i32>, In<double>, In<i64>, Out<double>, Out<double>,
+                      Out<i64>>(),
+             nb::kw_only(), "rows"_a, "weights"_a.none(), "labels"_a, "shift"_a, "edges"_a, "sums"_a, "masses"_a,
+             "counts"_a);
+    nb::class_<SearchPass, Pass>(m, "SearchPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, In<double>, In<double>, In<double>,
                       In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
                       std::optional<In<double>>, std::optional<In<double>>, std::optional<In<float>>,
@@ -287,9 +400,7 @@ NB_MODULE(_native, m) {
              nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a, "local"_a,
              "norms"_a, "copied"_a, "trust"_a, "reach"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
              "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "add"_a, "edges"_a,
-             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a)
-        .def("run", &SearchPass::run, "Search lanes until none is left; any number of threads may do so at once.")
-        .def("stop", &SearchPass::stop, "Leave out the lanes that have not been begun.");
+             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a);
     nb::class_<SeedingPass>(m, "SeedingPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, double, Out<double>, i64>(), "rows"_a, "weights"_a.none(),
              "scale"_a, "closest"_a, "tile"_a)

@@ -39,9 +39,9 @@ template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, c
     i64 q = 0;
     for (; q + 8 <= d; q += 8)
         for (int v = 0; v < parts; v++) {
-            Vec<double> wide;
+            Vec<double> wide{};
             if (step == 1)
-                for (int l = 0; l < L; l++) wide[l] = static_cast<double>(x[q + v * L + l]);
+                wide = load_as<double>(x + q + v * L);
             else
                 for (int l = 0; l < L; l++) wide[l] = static_cast<double>(x[(q + v * L + l) * step]);
             const Vec<double> difference = wide - load(center + q + v * L);
@@ -63,6 +63,23 @@ GPUKMEANS_INLINE void add_row(const Rows &rows, i64 i, const double *shift, doub
         for (i64 q = 0; q < d; q++) sums[q] += weight * (static_cast<double>(x[q]) - shift[q]);
     else
         for (i64 q = 0; q < d; q++) sums[q] += weight * (static_cast<double>(x[q * step]) - shift[q]);
+}
+
+// Adds a row to the sums of cluster j of one lane, or takes it away (sign -1).
+template <class Row>
+GPUKMEANS_INLINE void add_to(const Sums &to, i64 lane, i64 k, const Rows &rows, const double *weights, i64 i, i64 j,
+                             double sign) {
+    const double w = weights ? weights[i] : 1.0;
+    const i64 cluster = lane * k + j;
+    double *sums = to.sums + cluster * rows.d;
+    switch (rows.d) {
+    case 1: add_row<Row, 1>(rows, i, to.shift, sign * w, sums); break;
+    case 2: add_row<Row, 2>(rows, i, to.shift, sign * w, sums); break;
+    case 3: add_row<Row, 3>(rows, i, to.shift, sign * w, sums); break;
+    default: add_row<Row>(rows, i, to.shift, sign * w, sums);
+    }
+    to.masses[cluster] += sign * w;
+    to.counts[cluster] += w > 0 ? static_cast<i64>(sign) : 0;
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

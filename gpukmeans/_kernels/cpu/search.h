@@ -9,7 +9,7 @@
 namespace gpukmeans::GPUKMEANS_ISA {
 
 constexpr i64 filter_rows = 4096; // rows whose bounds are looked at before the searching starts
-constexpr float far_away = 1e14f; // distances of centres beyond this are not told apart (_frame._FAR)
+constexpr double far_away = 1e14; // distances to centres beyond `far_norm` are only known to be far
 
 template <class T> constexpr T unit_of = sizeof(T) == 4 ? T(0x1p-24) : T(0x1p-53);
 
@@ -26,12 +26,19 @@ template <class T> Cut cut_of(i64 k, i64 d) {
     const i64 bytes = static_cast<i64>(sizeof(T));
     const Style style = style_of(k, d);
     if (style == Style::direct) return {style, 1024, 2 * lanes<T>, k};
-    if (style == Style::dots) return {style, largest(dot_rows, smallest(256, (16 << 10) / (d * bytes)) / dot_rows * dot_rows), dot_rows, k};
+    if (style == Style::dots) return {style, 8 * dot_rows, dot_rows, k};
     const i64 centers = largest(group, (128 << 10) / (d * bytes) / group * group);
     const i64 memory = centers >= k ? 12 << 10 : 192 << 10;
     const i64 tiles = smallest(1024, memory / (d * bytes)) / tile_rows<T>;
     return {style, tile_rows<T> * largest(centers >= k ? 1 : 4, tiles), tile_rows<T>, centers};
 }
+
+// Some rows: those listed, or without a list the ones from `first` on.
+struct Batch {
+    i64 first, m;
+    const i64 *which;
+    i64 row(i64 p) const { return which ? which[p] : first + p; }
+};
 
 // Scratch memory handed out in pieces aligned to a register.
 struct Pieces {
@@ -62,7 +69,10 @@ template <class Row, class T> class Lane {
         limit_ = pieces.take<T>(room);
         upper_ = pieces.take<T>(room);
         other_ = pieces.take<T>(room);
-        fresh_ = pieces.take<i32>(room);
+        if constexpr (sizeof(T) == 8)
+            fresh_ = pieces.take<i32>(room);
+        else
+            fresh_ = found_.at; // already of that width
         which_ = pieces.take<i64>(largest(filter_rows, room));
         end_ = pieces.next;
         if (scratch)
@@ -70,22 +80,22 @@ template <class Row, class T> class Lane {
     }
 
     void run(i64 lane) {
-        sums_ = s_.sums + lane * k_ * d_;
-        masses_ = s_.masses + lane * k_;
-        counts_ = s_.counts + lane * k_;
+        lane_ = lane;
         i64 *facts = s_.facts + 3 * lane;
+        if (s_.inertia) inertia_ = s_.inertia[lane];
         const i64 range = s_.bounds.filter ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
-            const i64 m = s_.bounds.filter ? failing(a, b) : everyone(a, b);
-            for (i64 i = 0; i < m; i += cut_.batch) search_batch(which_ + i, smallest(cut_.batch, m - i));
+            const i64 m = s_.bounds.filter ? failing(a, b) : b - a;
+            for (i64 i = 0; i < m; i += cut_.batch)
+                search_batch({a + i, smallest(cut_.batch, m - i), s_.bounds.filter ? which_ + i : nullptr});
             searched_ += m;
             if (s_.add == Add::all)
                 for (i64 i = a; i < b; i++) add(i, s_.labels[i], 1.0);
             if (s_.inertia)
                 for (i64 i = a; i < b; i++) inertia_ += weight(i) * exact(i, s_.labels[i]);
         }
-        facts[0] = changed_, facts[1] = doubtful_, facts[2] = searched_;
+        facts[0] += changed_, facts[1] += doubtful_, facts[2] += searched_;
         if (s_.inertia) s_.inertia[lane] = inertia_;
     }
 
@@ -94,18 +104,7 @@ template <class Row, class T> class Lane {
 
     double exact(i64 i, i64 j) const { return exact_distance<Row>(rows_, i, s_.targets.exact + j * d_); }
 
-    void add(i64 i, i64 j, double sign) {
-        const double w = weight(i);
-        double *sums = sums_ + j * d_;
-        switch (d_) {
-        case 1: add_row<Row, 1>(rows_, i, s_.frame.shift, sign * w, sums); break;
-        case 2: add_row<Row, 2>(rows_, i, s_.frame.shift, sign * w, sums); break;
-        case 3: add_row<Row, 3>(rows_, i, s_.frame.shift, sign * w, sums); break;
-        default: add_row<Row>(rows_, i, s_.frame.shift, sign * w, sums);
-        }
-        masses_[j] += sign * w;
-        counts_[j] += w > 0 ? static_cast<i64>(sign) : 0;
-    }
+    void add(i64 i, i64 j, double sign) { add_to<Row>(s_.sums, lane_, k_, rows_, s_.weights, i, j, sign); }
 
     // Rows a to b - 1 that a bound does not hold to their centres; their number.
     i64 failing(i64 a, i64 b) {
@@ -118,64 +117,75 @@ template <class Row, class T> class Lane {
         return m;
     }
 
-    i64 everyone(i64 a, i64 b) {
-        for (i64 i = a; i < b; i++) which_[i - a] = i;
-        return b - a;
-    }
-
-    void search_batch(const i64 *which, i64 m) {
-        const i64 full = (m + cut_.multiple - 1) / cut_.multiple * cut_.multiple;
+    void search_batch(const Batch &batch) {
+        const i64 full = (batch.m + cut_.multiple - 1) / cut_.multiple * cut_.multiple;
         for (i64 p = 0; p < full; p++) {
             found_.best[p] = found_.second[p] = static_cast<T>(__builtin_inff());
             found_.at[p] = 0;
         }
         switch (cut_.style) {
-        case Style::direct: batch_direct(which, m, full); break;
-        case Style::dots: batch_dots(which, m, full); break;
-        case Style::tiles: batch_tiles(which, m, full); break;
+        case Style::direct: batch_direct(batch, full); break;
+        case Style::dots: batch_dots(batch, full); break;
+        case Style::tiles: batch_tiles(batch, full); break;
         }
-        for (i64 p = 0; p < m; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
-        settle(which, m);
-        relabel(which, m);
+        if constexpr (sizeof(T) == 8)
+            for (i64 p = 0; p < batch.m; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
+        settle(batch);
+        relabel(batch);
     }
 
     // --- the three ways, see tiles.h ------------------------------------------------------------
 
-    void batch_direct(const i64 *which, i64 m, i64 full) {
+    template <int D> void direct(const Batch &batch, i64 full) {
         const i64 step = rows_.column_step;
-        for (i64 q = 0; q < d_; q++) {
-            T *out = x_ + q * full;
-            for (i64 p = 0; p < m; p++)
-                out[p] = static_cast<T>(row_of<Row>(rows_, which[p])[q * step]) * scale_ - shift_[q];
-            for (i64 p = m; p < full; p++) out[p] = 0;
-        }
+        if (!batch.which && step == 1 && rows_.row_step == D) {
+            const Row *x = row_of<Row>(rows_, batch.first);
+            for (int q = 0; q < D; q++) {
+                T *out = x_ + q * full;
+                const T shift = shift_[q];
+                for (i64 p = 0; p < batch.m; p++) out[p] = static_cast<T>(x[p * D + q]) * scale_ - shift;
+            }
+        } else
+            for (i64 p = 0; p < batch.m; p++) {
+                const Row *x = row_of<Row>(rows_, batch.row(p));
+                for (int q = 0; q < D; q++) x_[q * full + p] = static_cast<T>(x[q * step]) * scale_ - shift_[q];
+            }
+        for (int q = 0; q < D; q++)
+            for (i64 p = batch.m; p < full; p++) x_[q * full + p] = 0;
+        search_direct<T, D>(x_, full, centers_, k_, found_);
+    }
+
+    void batch_direct(const Batch &batch, i64 full) {
         switch (d_) {
-        case 1: search_direct<T, 1>(x_, full, centers_, k_, found_); break;
-        case 2: search_direct<T, 2>(x_, full, centers_, k_, found_); break;
-        case 3: search_direct<T, 3>(x_, full, centers_, k_, found_); break;
-        case 4: search_direct<T, 4>(x_, full, centers_, k_, found_); break;
+        case 1: direct<1>(batch, full); break;
+        case 2: direct<2>(batch, full); break;
+        case 3: direct<3>(batch, full); break;
+        case 4: direct<4>(batch, full); break;
         }
     }
 
-    void batch_dots(const i64 *which, i64 m, i64 full) {
+    void batch_dots(const Batch &batch, i64 full) {
         const i64 width = padded<T>(d_);
         for (i64 p = 0; p < full; p += dot_rows) {
             for (int r = 0; r < dot_rows; r++) {
                 T *row = x_ + r * width;
-                localize<Row, T>(rows_, which[smallest(p + r, m - 1)], shift_, scale_, row);
+                localize<Row, T>(rows_, batch.row(smallest(p + r, batch.m - 1)), shift_, scale_, row);
                 for (i64 q = d_; q < width; q++) row[q] = 0;
                 Vec<T> size{};
                 for (i64 q = 0; q < width; q += lanes<T>) size += load(row + q) * load(row + q);
                 found_.size[p + r] = total<T>(size);
             }
-            search_dots(x_, centers_, norms_, width, k_, at_row(p));
+            // what to fetch meanwhile is a guess: rows need not be contiguous, and listed ones lie apart
+            const i64 next = smallest(batch.row(smallest(p, batch.m - 1)) + dot_rows, rows_.n - 1);
+            search_dots(x_, centers_, norms_, width, k_, reinterpret_cast<const char *>(row_of<Row>(rows_, next)),
+                        dot_rows * d_ * static_cast<i64>(sizeof(Row)), at_row(p));
         }
     }
 
-    void batch_tiles(const i64 *which, i64 m, i64 full) {
+    void batch_tiles(const Batch &batch, i64 full) {
         const bool once = cut_.centers >= k_; // all centres stay in cache: a tile is packed and searched
         for (i64 p = 0; p < full; p += tile_rows<T>) {
-            pack(which, p, m, tile(p));
+            pack(batch, p, tile(p));
             if (once) search_tile(tile(p), centers_, norms_, d_, 0, k_, at_row(p));
         }
         if (once) return;
@@ -188,18 +198,32 @@ template <class Row, class T> class Lane {
 
     Found<T> at_row(i64 p) { return {found_.best + p, found_.second + p, found_.at + p, found_.size + p}; }
 
-    // Rows p and following of a batch as a tile (d, tile_rows), and their |x|^2.
-    void pack(const i64 *which, i64 p, i64 m, T *out) {
-        constexpr int B = tile_rows<T>;
-        for (int r = 0; r < B; r++) {
-            localize<Row, T>(rows_, which[smallest(p + r, m - 1)], shift_, scale_, line_);
-            for (i64 q = 0; q < d_; q++) out[q * B + r] = line_[q];
-        }
-        for (int v = 0; v < B; v += lanes<T>) {
+    // Rows p and following of a batch as a tile (d, tile_rows), and their |x|^2. The last row of the
+    // batch fills up a tile.
+    void pack(const Batch &batch, i64 p, T *out) {
+        constexpr int L = lanes<T>, B = tile_rows<T>;
+        const bool plain = rows_.column_step == 1;
+        for (int v = 0; v < B; v += L) {
+            const Row *rows[L];
+            for (int r = 0; r < L; r++) rows[r] = row_of<Row>(rows_, batch.row(smallest(p + v + r, batch.m - 1)));
             Vec<T> size{};
-            for (i64 q = 0; q < d_; q++) {
-                const Vec<T> x = load(out + q * B + v);
-                size += x * x;
+            i64 q = 0;
+            for (; plain && q + L <= d_; q += L) {
+                Vec<T> block[L];
+                const Vec<T> shift = load(shift_ + q);
+#pragma GCC unroll 16
+                for (int r = 0; r < L; r++) block[r] = load_as<T>(rows[r] + q) * scale_ - shift;
+                transpose<T>(block);
+#pragma GCC unroll 16
+                for (int r = 0; r < L; r++) {
+                    store(out + (q + r) * B + v, block[r]);
+                    size += block[r] * block[r];
+                }
+            }
+            for (; q < d_; q++) {
+                T *to = out + q * B + v;
+                for (int r = 0; r < L; r++) to[r] = static_cast<T>(rows[r][q * rows_.column_step]) * scale_ - shift_[q];
+                size += load(to) * load(to);
             }
             store(found_.size + p + v, size);
         }
@@ -213,37 +237,55 @@ template <class Row, class T> class Lane {
     // lies within |x| + sqrt(s) of the origin, and rounding moves points by u times their norms.
     // Otherwise: the smaller of b (5 |x|^2 + 3 s), by the same argument, and b (2 |x| r + r^2) with
     // r the norm of the farthest centre; see _frame.doubt_limit.
-    void settle(const i64 *which, i64 m) {
-        const T u = unit_of<T>, b = static_cast<T>(s_.targets.trust), r = static_cast<T>(s_.targets.reach);
-        const T tiny = static_cast<T>(1e-36), d = static_cast<T>(d_);
+    void settle(const Batch &batch) {
+        const i64 m = batch.m;
         if (cut_.style == Style::direct)
-            for (i64 p = 0; p < m; p++) {
-                const T s = found_.best[p], xx = found_.size[p], norm = root(xx), near = root(s);
-                limit_[p] = s + 2 * (u * ((d + 8) * s + 6 * norm * near) + 32 * u * u * xx) + tiny;
-                upper_[p] = near * (1 + (d + 8) * u) + 6 * u * norm;
-                other_[p] = root(found_.second[p]) * (1 - (d + 8) * u) - 6 * u * norm;
-            }
+            limits_direct(m);
         else
-            for (i64 p = 0; p < m; p++) {
-                const T xx = found_.size[p], by_reach = b * r * (2 * root(xx) + r);
-                const T s = positive(found_.best[p] + xx), t = positive(found_.second[p] + xx);
-                const T near = by_reach < b * (5 * xx + 3 * s) ? by_reach : b * (5 * xx + 3 * s);
-                const T next = by_reach < b * (5 * xx + 3 * t) ? by_reach : b * (5 * xx + 3 * t);
-                limit_[p] = found_.best[p] + 2 * near + tiny;
-                upper_[p] = root(s + near) * (1 + 2 * u);
-                other_[p] = root(positive(t - next)) * (1 - 2 * u);
-            }
-        i64 doubtful = 0;
-        for (i64 p = 0; p < m; p++) doubtful += !(found_.second[p] > limit_[p]);
-        const bool doubt = doubtful > 0 && k_ > 1;
-        if (doubt)
+            limits_expanded(m);
+        const T *second = found_.second, *limit = limit_;
+        Index<T> sure = 0;
+        for (i64 p = 0; p < m; p++) sure += second[p] > limit[p];
+        if (sure < m && k_ > 1) {
             for (i64 p = 0; p < m; p++)
-                if (!(found_.second[p] > limit_[p])) {
-                    fresh_[p] = decide(which[p], limit_[p]);
+                if (!(second[p] > limit[p])) {
+                    fresh_[p] = decide(batch.row(p), limit[p]);
                     other_[p] = 0;
                 }
-        if (doubt) doubtful_ += doubtful;
-        if (s_.bounds.upper) write_bounds(which, m);
+            doubtful_ += m - sure;
+        }
+        if (s_.bounds.upper) write_bounds(batch);
+    }
+
+    void limits_direct(i64 m) {
+        const T u = unit_of<T>, d = static_cast<T>(d_), tiny = static_cast<T>(1e-36);
+        const T *best = found_.best, *second = found_.second, *size = found_.size;
+        T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
+        for (i64 p = 0; p < m; p++) {
+            const T s = best[p], xx = size[p];
+            limit[p] = s + 2 * (u * ((d + 8) * s + 6 * root(xx * s)) + 32 * u * u * xx) + tiny;
+        }
+        if (s_.bounds.upper)
+            for (i64 p = 0; p < m; p++) {
+                const T norm = root(size[p]);
+                upper[p] = root(best[p]) * (1 + (d + 8) * u) + 6 * u * norm;
+                other[p] = root(second[p]) * (1 - (d + 8) * u) - 6 * u * norm;
+            }
+    }
+
+    void limits_expanded(i64 m) {
+        const T u = unit_of<T>, b = static_cast<T>(s_.targets.trust), r = static_cast<T>(s_.targets.reach);
+        const T tiny = static_cast<T>(1e-36);
+        const T *best = found_.best, *second = found_.second, *size = found_.size;
+        T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
+        for (i64 p = 0; p < m; p++) {
+            const T xx = size[p], by_reach = b * r * (2 * root(xx) + r);
+            const T s = positive(best[p] + xx), t = positive(second[p] + xx);
+            const T near = lower(by_reach, b * (5 * xx + 3 * s)), next = lower(by_reach, b * (5 * xx + 3 * t));
+            limit[p] = best[p] + 2 * near + tiny;
+            upper[p] = root(s + near) * (1 + 2 * u);
+            other[p] = root(positive(t - next)) * (1 - 2 * u);
+        }
     }
 
     // The nearest centre by exact differences, the lowest index on ties, among those within the limit.
@@ -285,27 +327,29 @@ template <class Row, class T> class Lane {
     }
 
     // Rounded so that the bounds stay bounds: `gap` down, `upper` up.
-    void write_bounds(const i64 *which, i64 m) {
-        for (i64 p = 0; p < m; p++) {
-            const i64 i = which[p], j = fresh_[p];
-            const double other = other_[p] < far_away ? other_[p] : far_away;
-            const bool tied = s_.targets.copied[j] > 0 || k_ == 1;
-            const double gap = (tied || other == 0 ? 0.0 : other - upper_[p]) + s_.bounds.spread[j];
-            const double upper = upper_[p] - s_.bounds.drift[j];
-            const float gap_f = static_cast<float>(gap), upper_f = static_cast<float>(upper);
-            const bool lost = tied || other == 0;
-            s_.bounds.gap[i] = lost ? -__builtin_inff() : gap_f - 2e-7f * __builtin_fabsf(gap_f);
-            s_.bounds.upper[i] = upper_f + 2e-7f * __builtin_fabsf(upper_f);
+    void write_bounds(const Batch &batch) {
+        const float never = -__builtin_inff();
+        for (i64 p = 0; p < batch.m; p++) {
+            const i64 i = batch.row(p), j = fresh_[p];
+            const double other = lower(static_cast<double>(other_[p]), far_away);
+            const float gap = static_cast<float>(other - upper_[p] + s_.bounds.spread[j]);
+            const float upper = static_cast<float>(upper_[p] - s_.bounds.drift[j]);
+            const bool tied = !(other > 0) || s_.targets.copied[j] > 0;
+            s_.bounds.gap[i] = tied ? never : gap - 2e-7f * __builtin_fabsf(gap);
+            s_.bounds.upper[i] = upper + 2e-7f * __builtin_fabsf(upper);
         }
     }
 
-    void relabel(const i64 *which, i64 m) {
+    void relabel(const Batch &batch) {
         i64 changed = 0;
-        for (i64 p = 0; p < m; p++) changed += fresh_[p] != s_.labels[which[p]];
+        if (batch.which)
+            for (i64 p = 0; p < batch.m; p++) changed += fresh_[p] != s_.labels[batch.which[p]];
+        else
+            changed = differing(fresh_, s_.labels + batch.first, batch.m);
         changed_ += changed;
         if (changed == 0) return;
-        for (i64 p = 0; p < m; p++) {
-            const i64 i = which[p];
+        for (i64 p = 0; p < batch.m; p++) {
+            const i64 i = batch.row(p);
             const i32 before = s_.labels[i], now = fresh_[p];
             if (before == now) continue;
             if (s_.add == Add::moves) {
@@ -314,6 +358,12 @@ template <class Row, class T> class Lane {
             }
             s_.labels[i] = now;
         }
+    }
+
+    static i64 differing(const i32 *a, const i32 *b, i64 m) {
+        i32 count = 0;
+        for (i64 p = 0; p < m; p++) count += a[p] != b[p];
+        return count;
     }
 
     const Search &s_;
@@ -327,8 +377,7 @@ template <class Row, class T> class Lane {
     i32 *fresh_;
     i64 *which_;
     std::uintptr_t end_;
-    double *sums_ = nullptr, *masses_ = nullptr;
-    i64 *counts_ = nullptr;
+    i64 lane_ = 0;
     double inertia_ = 0;
     i64 changed_ = 0, doubtful_ = 0, searched_ = 0;
 };

@@ -50,7 +50,17 @@ template <class T> GPUKMEANS_INLINE Vec<T> load(const T *p) {
 template <class T> GPUKMEANS_INLINE void store(T *p, Vec<T> v) {
     *reinterpret_cast<typename VecOf<T>::loose *>(p) = v;
 }
-template <class T> GPUKMEANS_INLINE Vec<T> fill(T value) { return Vec<T>{} + value; }
+// Values of another type, converted.
+template <class T, class U> GPUKMEANS_INLINE Vec<T> load_as(const U *p) {
+    if constexpr (sizeof(T) == sizeof(U)) {
+        return load(p);
+    } else {
+        typedef U Loose __attribute__((vector_size(lanes<T> * sizeof(U)), aligned(sizeof(U)), may_alias));
+        return __builtin_convertvector(*reinterpret_cast<const Loose *>(p), Vec<T>);
+    }
+}
+// value - 0 is the value, also for minus zero: the compiler leaves a broadcast.
+template <class T> GPUKMEANS_INLINE Vec<T> fill(T value) { return value - Vec<T>{}; }
 
 template <class V> GPUKMEANS_INLINE V lower(V a, V b) { return a < b ? a : b; }
 template <class V> GPUKMEANS_INLINE V higher(V a, V b) { return a > b ? a : b; }
@@ -70,6 +80,36 @@ template <class T> GPUKMEANS_INLINE T total(Vec<T> v) {
         Pair sum{};
         for (int i = 0; i < lanes<T>; i += 2) sum += Pair{part[i], part[i + 1]};
         return sum[0] + sum[1];
+    }
+}
+
+// Lanes of a and b in turn: the lower halves, the upper halves.
+template <class V> GPUKMEANS_INLINE V zip_lower(V a, V b) {
+    if constexpr (sizeof(V) == 2 * sizeof(a[0])) return __builtin_shufflevector(a, b, 0, 2);
+    else if constexpr (sizeof(V) == 4 * sizeof(a[0])) return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    else if constexpr (sizeof(V) == 8 * sizeof(a[0])) return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    else return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+template <class V> GPUKMEANS_INLINE V zip_upper(V a, V b) {
+    if constexpr (sizeof(V) == 2 * sizeof(a[0])) return __builtin_shufflevector(a, b, 1, 3);
+    else if constexpr (sizeof(V) == 4 * sizeof(a[0])) return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    else if constexpr (sizeof(V) == 8 * sizeof(a[0])) return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    else return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+
+// Rows become columns: as often as halving ends, each row is zipped with the one half a matrix below.
+template <class T> GPUKMEANS_INLINE void transpose(Vec<T> *rows) {
+    constexpr int L = lanes<T>;
+    Vec<T> zipped[L];
+#pragma GCC unroll 4
+    for (int width = 1; width < L; width *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < L / 2; i++) {
+            zipped[2 * i] = zip_lower(rows[i], rows[i + L / 2]);
+            zipped[2 * i + 1] = zip_upper(rows[i], rows[i + L / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < L; i++) rows[i] = zipped[i];
     }
 }
 

@@ -45,7 +45,17 @@ struct Bounds {
     bool filter;          // whether rows may keep their labels by these tests
 };
 
+// Sums of the clusters, lane by lane.
+struct Sums {
+    const double *shift; // (d,)
+    double *sums;        // (lanes, k, d): of w (x - shift)
+    double *masses;      // (lanes, k): of w
+    i64 *counts;         // (lanes, k): rows of positive weight
+};
+
 enum class Add : int { nothing, all, moves };
+
+// In all of the following, what is added up goes on from what is there: zero, or an earlier part of a lane.
 
 // One pass over the rows: every row's nearest centre, and the sums of the clusters.
 struct Search {
@@ -57,9 +67,7 @@ struct Search {
     i32 *labels; // (n,) in: of the pass before, -1 for none; out: of this one
     Add add;
     const i64 *edges; // (lanes + 1,) rows of each lane
-    double *sums;     // (lanes, k, d): of w (x - shift)
-    double *masses;   // (lanes, k): of w
-    i64 *counts;      // (lanes, k): rows of positive weight
+    Sums sums;
     double *inertia;  // (lanes,) or null
     i64 *facts;       // (lanes, 3): rows with a new label, rows decided again, rows searched
 };
@@ -100,20 +108,72 @@ struct SeedingKernels {
     void (*masses)(const Seeding &, const double *point, const i64 *tiles, i64 count, double *out, void *scratch);
 };
 
-// The kernels, for rows of one type and distances in another.
-struct Kernels {
+enum class Outcome : int { limit, converged, empty };
+
+// Lloyd's loop. `search` is without targets' arrays and bounds; centers (k, d) are moved in place.
+struct Loop {
+    Search search;
+    double *centers;
+    i64 max_iter;
+    double tol; // on the sum of the squared moves of the centres
+    Outcome *outcome;
+};
+
+// Moments of the rows about the shift.
+struct Moments {
+    Rows rows;
+    const double *shift; // (d,)
+    const i64 *edges;    // (lanes + 1,)
+    double *first;       // (lanes, d): sums
+    double *second;      // (lanes, d): sums of squares
+    double *largest;     // (lanes,): largest squared norm
+};
+
+// Squared distances of the rows to their own centres, and their weighted sums.
+struct Own {
+    Rows rows;
+    const double *weights; // (n,) or null
+    const i32 *labels;     // (n,)
+    const double *centers; // (k, d)
+    const i64 *edges;      // (lanes + 1,)
+    double *squared;       // (n,) or null
+    double *inertia;       // (lanes,)
+};
+
+// The clusters of given labels, added up.
+struct AddUp {
+    Rows rows;
+    const double *weights; // (n,) or null
+    const i32 *labels;     // (n,)
+    i64 k;
+    const i64 *edges; // (lanes + 1,)
+    Sums sums;
+};
+
+// Searching, for rows of one type and distances in another.
+struct Searching {
     i64 (*targets_bytes)(i64 k, i64 d);
     void (*arrange)(const double *local, const double *norms, i64 k, i64 d, void *groups, void *out_norms);
     i64 (*scratch_bytes)(const Search &);
     void (*search)(const Search &, i64 lane, void *scratch);
+    i64 (*loop_scratch)(const Loop &);
+    i64 (*loop)(const Loop &, i64 lanes, void *scratch);
+};
+
+// What is done with rows of one type.
+struct ByRow {
+    void (*moments)(const Moments &, i64 lane);
+    void (*own_distances)(const Own &, i64 lane);
+    void (*add_up)(const AddUp &, i64 lane);
 };
 
 struct Table {
-    const char *name; // of the instruction set
-    Kernels single;   // float rows, float distances
-    Kernels wide;     // float rows, double distances
-    Kernels precise;  // double rows, double distances
-    SeedingKernels seed_single, seed_precise; // float rows, double rows
+    const char *name;  // of the instruction set
+    Searching single;  // float rows, float distances
+    Searching wide;    // float rows, double distances
+    Searching precise; // double rows, double distances
+    ByRow floats, doubles;
+    SeedingKernels seed_floats, seed_doubles;
 };
 
 } // namespace gpukmeans

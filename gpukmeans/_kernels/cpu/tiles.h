@@ -15,7 +15,8 @@ namespace gpukmeans::GPUKMEANS_ISA {
 enum class Style { direct, dots, tiles };
 
 constexpr i64 direct_features = 4;
-constexpr int dot_rows = 4, dot_group = 3;
+constexpr double far_norm = 1e30; // |c|^2 from which a centre wins only where all are as far (_frame.FAR)
+constexpr int dot_rows = 6, dot_group = 2;
 
 inline Style style_of(i64 k, i64 d) {
     if (d <= direct_features) return Style::direct;
@@ -38,16 +39,17 @@ void arrange(const double *local, const double *norms, i64 k, i64 d, void *out, 
     T *to = static_cast<T *>(out), *to_norms = static_cast<T *>(out_norms);
     const Style style = style_of(k, d);
     for (i64 j = 0; j < k; j++) {
-        to_norms[j] = static_cast<T>(norms[j]);
-        const bool copy = norms[j] > 1e300;
+        const bool copy = norms[j] > 1e300, far = norms[j] > far_norm;
+        to_norms[j] = static_cast<T>(far && !copy ? far_norm : norms[j]);
         if (style == Style::direct) // a copy is infinitely far from every row
             for (i64 q = 0; q < d; q++) to[j * d + q] = static_cast<T>(copy ? norms[j] : local[j * d + q]);
         else if (style == Style::dots)
             for (i64 q = 0; q < padded<T>(d); q++)
-                to[j * padded<T>(d) + q] = q < d ? static_cast<T>(-2 * local[j * d + q]) : T(0);
+                to[j * padded<T>(d) + q] = q < d && !far ? static_cast<T>(-2 * local[j * d + q]) : T(0);
         else {
             const i64 first = j / group * group, size = first + group <= k ? group : k - first;
-            for (i64 q = 0; q < d; q++) to[first * d + q * size + (j - first)] = static_cast<T>(-2 * local[j * d + q]);
+            for (i64 q = 0; q < d; q++)
+                to[first * d + q * size + (j - first)] = far ? T(0) : static_cast<T>(-2 * local[j * d + q]);
         }
     }
 }
@@ -156,22 +158,25 @@ void search_tile(const T *x, const T *groups, const T *norms, i64 d, i64 first, 
 
 // --- dots -----------------------------------------------------------------------------------------
 
-// R rows x (R, width) against J centres (J, width).
-template <class T, int R, int J>
-GPUKMEANS_INLINE void dot_group_of(const T *x, const T *centers, const T *norms, i64 width, i64 first, Found<T> found) {
-    Vec<T> product[R][J] = {};
-    for (i64 q = 0; q < width; q += lanes<T>) {
+// dot_rows rows x (dot_rows, width) against J centres (J, width). Meanwhile the memory from `ahead` on
+// is fetched: the rows of the next tile come from main memory while this one is worked on.
+template <class T, int J>
+GPUKMEANS_INLINE void search_dots_of(const T *x, const T *centers, const T *norms, i64 width, i64 first,
+                                     const char *ahead, i64 stride, Found<T> found) {
+    Vec<T> product[dot_rows][J] = {};
+    for (i64 q = 0; q < width; q += lanes<T>, ahead += stride) {
         Vec<T> c[J];
+        __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 8
         for (int j = 0; j < J; j++) c[j] = load(centers + j * width + q);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
+        for (int r = 0; r < dot_rows; r++) {
             const Vec<T> row = load(x + r * width + q);
 #pragma GCC unroll 8
             for (int j = 0; j < J; j++) product[r][j] += row * c[j];
         }
     }
-    for (int r = 0; r < R; r++)
+    for (int r = 0; r < dot_rows; r++)
         for (int j = 0; j < J; j++) {
             const T value = norms[j] + total<T>(product[r][j]);
             if (value < found.best[r]) {
@@ -183,21 +188,17 @@ GPUKMEANS_INLINE void dot_group_of(const T *x, const T *centers, const T *norms,
         }
 }
 
-// dot_rows rows x (dot_rows, width) against all k centres, in groups of about the same size.
+// A tile of dot_rows rows against all k centres; the `next` bytes from `ahead` on are fetched.
 template <class T>
-void search_dots(const T *x, const T *centers, const T *norms, i64 width, i64 k, Found<T> found) {
-    const i64 groups = (k + dot_group - 1) / dot_group;
-    i64 first = 0;
-    for (i64 g = 0; g < groups; g++) {
-        const i64 last = k * (g + 1) / groups;
-        const T *c = centers + first * width;
-        if (last - first == 3)
-            dot_group_of<T, dot_rows, 3>(x, c, norms + first, width, first, found);
-        else if (last - first == 2)
-            dot_group_of<T, dot_rows, 2>(x, c, norms + first, width, first, found);
+void search_dots(const T *x, const T *centers, const T *norms, i64 width, i64 k, const char *ahead, i64 next,
+                 Found<T> found) {
+    const i64 groups = (k + dot_group - 1) / dot_group, stride = next / groups / (width / lanes<T>) + 1;
+    for (i64 j = 0; j < k; j += dot_group) {
+        const char *part = ahead + j / dot_group * stride * (width / lanes<T>);
+        if (j + 1 < k)
+            search_dots_of<T, 2>(x, centers + j * width, norms + j, width, j, part, stride, found);
         else
-            dot_group_of<T, dot_rows, 1>(x, c, norms + first, width, first, found);
-        first = last;
+            search_dots_of<T, 1>(x, centers + j * width, norms + j, width, j, part, stride, found);
     }
 }
 

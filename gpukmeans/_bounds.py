@@ -1,0 +1,125 @@
+"""Bounds that let a row keep its centre without its distances being computed.
+
+For each row two numbers are kept from the last time it was searched: how far it was from its own
+centre at most (`upper`), and by how much farther every other centre was at least (`gap`). Centres
+move; how far each has moved in all is added up, once for all rows. A row keeps its centre while its
+gap is larger than what its own centre and the farthest mover have moved since, or while it lies
+within half the distance from its centre to the nearest other one. What this proves is exact: labels
+are the same as without bounds.
+
+References
+----------
+G. Hamerly, "Making k-means even faster", SIAM International Conference on Data Mining, 2010.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._frame import Frame
+
+# A pass in which more than this share of the rows had to be searched did not pay; bounds rest then.
+_WORTH = 0.6
+_REST = 4  # passes
+
+# Distances between centres are computed anew when that costs less than one in so many of a pass.
+_SEPARATION_SHARE = 50
+
+_UP, _DOWN = 1 + 1e-12, 1 - 1e-12  # rounding of float64 sums and roots
+_FLOAT = 2e-7  # rounding to float32, and a little
+
+
+class Tests(NamedTuple):
+    """What one pass needs of the bounds; distances in the frame's scale."""
+
+    upper: np.ndarray  # (n,) float32, written by the pass for the rows it searches
+    gap: np.ndarray  # (n,) float32, likewise
+    drift: np.ndarray  # (k,) how far each centre has moved in all
+    spread: np.ndarray  # (k,) the same plus the farthest that any other centre has moved, each time
+    near: np.ndarray  # (k,) float32: rows whose `upper` is below keep their centre
+    far: np.ndarray  # (k,) float32: rows whose `gap` is above keep their centre
+    filter: bool  # whether rows may keep their centres in this pass
+
+
+class Bounds:
+    """The bounds of one run.
+
+    Parameters
+    ----------
+    n_samples, n_clusters : int
+    """
+
+    def __init__(self, n_samples: int, n_clusters: int) -> None:
+        self._upper = np.empty(n_samples, np.float32)
+        self._gap = np.empty(n_samples, np.float32)
+        self._known = False  # whether every row has bounds
+        self._rest = 0
+        self._searched = n_samples
+        self._centers: np.ndarray | None = None
+        self._drift = np.zeros(n_clusters)
+        self._spread = np.zeros(n_clusters)
+        self._separation = np.zeros(n_clusters)  # half the distance to the nearest other centre ...
+        self._separated = np.full(n_clusters, -np.inf)  # ... when `spread` was this
+
+    def prepare(self, centers: np.ndarray, frame: Frame) -> Tests | None:
+        """The tests for a pass with these centres, (k, d) float64; None while bounds rest."""
+        self._move(centers, frame)
+        if self._rest:
+            self._rest -= 1
+            self._known = False
+            return None
+        if self._known:
+            self._separate(centers, frame)
+        half = self._separation - 0.5 * (self._spread - self._separated)
+        near = half * (1 - _FLOAT) - self._drift
+        near -= _FLOAT * (np.abs(near) + self._drift)
+        far = self._spread * (1 + _FLOAT)
+        return Tests(
+            self._upper,
+            self._gap,
+            self._drift,
+            self._spread,
+            near.astype(np.float32),
+            np.nextafter(far.astype(np.float32), np.float32(np.inf)),
+            self._known,
+        )
+
+    def learn(self, tests: Tests | None, searched: int) -> None:
+        """Take note of how many rows a pass with these tests had to search."""
+        if tests is None:
+            return
+        self._known, self._searched = True, searched
+        if tests.filter and searched > _WORTH * self._gap.size:
+            self._rest = _REST
+
+    def _move(self, centers: np.ndarray, frame: Frame) -> None:
+        """Add the way from the centres of the pass before to the drift."""
+        if self._centers is not None:
+            moved = np.sqrt(np.square(centers - self._centers).sum(axis=1)) * (frame.scale * _UP)
+            farthest = int(moved.argmax())
+            other = np.full_like(moved, moved[farthest])
+            other[farthest] = np.delete(moved, farthest).max(initial=0.0)
+            self._drift = (self._drift + moved) * _UP
+            self._spread = (self._spread + moved + other) * _UP
+        self._centers = centers.copy()
+
+    def _separate(self, centers: np.ndarray, frame: Frame) -> None:
+        """Half the distance from each centre to the nearest other one, from below."""
+        k = centers.shape[0]
+        if np.isfinite(self._separated).all() and k * _SEPARATION_SHARE > self._searched:
+            return  # the old ones, less what the centres have moved since, still are bounds
+        seen = (centers - frame.shift) * frame.scale
+        norms = np.einsum("ij,ij->i", seen, seen)
+        squared = norms[:, None] + norms[None, :] - 2.0 * (seen @ seen.T)
+        np.fill_diagonal(squared, np.inf)
+        noise = 2.0**-52 * (centers.shape[1] + 8) * 2 * (norms + norms.max(initial=0.0))
+        nearest = squared.min(axis=1, initial=np.inf) - noise
+        self._separation = 0.5 * np.sqrt(np.clip(nearest, 0.0, 1e28)) * _DOWN
+        self._separated = self._spread
+
+
+def worth_keeping(n_features: int, n_clusters: int) -> bool:
+    """Whether computing a row's distances costs more than looking at its bounds."""
+    return n_clusters > 1 and n_features * n_clusters >= 64

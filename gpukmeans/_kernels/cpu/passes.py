@@ -1,0 +1,226 @@
+"""Passes over the rows by the compiled kernels: one call a thread, whole lanes, nothing handed back between.
+
+What a pass adds up, it adds in the order of the rows inside a lane; the lanes lie in the rows' order
+and depend on the shape of the problem alone. So no number of threads changes a bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._frame import FAR, Frame, Request, Searched, trust
+from ..._threads import Workers
+from . import native, taken_as_they_are
+
+_LANE_ROWS = 1024  # at least, but for the last lane
+_PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
+_ADD = {"nothing": 0, "all": 1, "moves": 2}
+
+
+class Lanes(NamedTuple):
+    """Sums of the clusters by lanes; `Partial` for each, side by side."""
+
+    sums: np.ndarray  # (lanes, k, d) float64
+    masses: np.ndarray  # (lanes, k) float64
+    counts: np.ndarray  # (lanes, k) int64
+
+
+def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:
+    """First row of each lane, and n; at most 64 lanes, or 8 where 4 MB of sums are reached before."""
+    n, d = rows.shape
+    wanted = max(8, min(64, (1 << 19) // (n_clusters * d)))
+    lanes = max(1, min(wanted, n // _LANE_ROWS))
+    return np.arange(lanes + 1, dtype=np.int64) * n // lanes
+
+
+def search_pass(request: Request, workers: Workers) -> Searched:
+    """Label every row with its nearest centre and add up the clusters; labels are written in place."""
+    rows, centers, frame, tests = request.rows, request.centers, request.frame, request.tests
+    k, d = centers.shape
+    edges = lane_edges(rows, k)
+    lanes = _lanes(request, edges.size - 1)
+    local, norms, copied = _seen(centers, frame)
+    facts = np.zeros((edges.size - 1, 3), np.int64)
+    inertia = np.zeros(edges.size - 1) if request.inertia else None
+    fixed = {
+        "shift": frame.shift,
+        "scale": frame.scale,
+        "wide": bool(rows.dtype == np.float32 and frame.dtype == np.float64),
+        "centers": centers,
+        "local": local,
+        "norms": norms,
+        "copied": copied,
+        "trust": trust(frame.dtype, d),
+        "reach": float(np.sqrt(min(norms[np.isfinite(norms)].max(), FAR))),
+        "drift": tests and tests.drift,
+        "spread": tests and tests.spread,
+        "near": tests and tests.near,
+        "far": tests and tests.far,
+        "filter": bool(tests and tests.filter),
+        "add": _ADD[request.add],
+    }
+    by_row = {
+        "weights": request.weights,
+        "labels": request.labels,
+        "upper": tests and tests.upper,
+        "gap": tests and tests.gap,
+    }
+    by_lane = {**_sums(lanes), "inertia": inertia, "facts": facts}
+    _run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
+    changed, doubtful, searched = (int(fact) for fact in facts.sum(axis=0))
+    return Searched(lanes, changed, doubtful, searched, 0.0 if inertia is None else _in_order(inertia))
+
+
+def loop(
+    rows: np.ndarray,
+    weights: Any,
+    frame: Frame,
+    centers: np.ndarray,
+    labels: np.ndarray,
+    max_iter: int,
+    tol: float,
+) -> tuple[int, bool]:
+    """Lloyd's loop in one call and thread; centres and labels are written in place.
+
+    Returns
+    -------
+    done : int
+        Iterations.
+    empty : bool
+        Whether it ended before an iteration that leaves a cluster empty.
+    """
+    if not taken_as_they_are(rows):
+        return 0, True
+    return native().loop(
+        rows=rows,
+        weights=weights,
+        shift=frame.shift,
+        scale=frame.scale,
+        wide=bool(rows.dtype == np.float32 and frame.dtype == np.float64),
+        centers=centers,
+        trust=trust(frame.dtype, rows.shape[1]),
+        labels=labels,
+        edges=lane_edges(rows, centers.shape[0]),
+        max_iter=max_iter,
+        tol=tol,
+    )
+
+
+def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
+    """Sums of the clusters of any labels, from all rows."""
+    edges = lane_edges(rows, k)
+    shape = edges.size - 1, k
+    lanes = Lanes(np.zeros((*shape, rows.shape[1])), np.zeros(shape), np.zeros(shape, np.int64))
+    by_row = {"weights": weights, "labels": labels}
+    _run("AddPass", rows, edges, {"shift": frame.shift}, by_row, _sums(lanes), workers)
+    return lanes
+
+
+def moments_pass(rows: np.ndarray, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray, float]:
+    """Sum (d,), sum of squares (d,) and largest norm of the rows about the shift."""
+    edges = lane_edges(rows, 1)
+    first, second = np.zeros((2, edges.size - 1, rows.shape[1]))
+    largest = np.zeros(edges.size - 1)
+    by_lane = {"first": first, "second": second, "largest": largest}
+    _run("MomentsPass", rows, edges, {"shift": frame.shift}, {}, by_lane, workers)
+    return first.sum(axis=0), second.sum(axis=0), float(np.sqrt(largest.max()))
+
+
+def own_pass(
+    rows: np.ndarray, weights: Any, labels: np.ndarray, centers: np.ndarray, squared: Any, workers: Workers
+) -> float:
+    """Weighted sum of the squared distances of the rows to their own centres; each of them in `squared`, if given."""
+    edges = lane_edges(rows, 1)
+    inertia = np.zeros(edges.size - 1)
+    by_row = {"weights": weights, "labels": labels, "squared": squared}
+    _run("OwnPass", rows, edges, {"centers": centers}, by_row, {"inertia": inertia}, workers)
+    return _in_order(inertia)
+
+
+def _run(
+    name: str,
+    rows: np.ndarray,
+    edges: np.ndarray,
+    fixed: dict[str, Any],
+    by_row: dict[str, Any],
+    by_lane: dict[str, Any],
+    workers: Workers,
+) -> None:
+    """Run a pass in as many threads as there are; Ctrl-C leaves out the lanes that nobody has begun."""
+    make = getattr(native(), name)
+    if not taken_as_they_are(rows):
+        workers.run(
+            lambda lane, space: _run_lane(make, rows, edges, lane, fixed, by_row, by_lane), range(edges.size - 1)
+        )
+        return
+    one_pass = make(rows=rows, edges=edges, **fixed, **by_row, **by_lane)
+    calls = range(min(workers.threads, edges.size - 1))
+    try:
+        workers.run(lambda _, space: one_pass.run(), calls)
+    except BaseException:
+        one_pass.stop()
+        raise
+
+
+def _run_lane(
+    make: Any,
+    rows: np.ndarray,
+    edges: np.ndarray,
+    lane: int,
+    fixed: dict[str, Any],
+    by_row: dict[str, Any],
+    by_lane: dict[str, Any],
+) -> None:
+    """One lane of rows of another type or in odd memory, converted part by part.
+
+    A part goes on with the sums where the part before ended, so parts change no bit.
+    """
+    dtype = np.float32 if rows.dtype == np.float32 else np.float64
+    sums = {key: value if value is None else value[lane : lane + 1] for key, value in by_lane.items()}
+    step = max(64, _PART_ELEMENTS // rows.shape[1])
+    for a in range(edges[lane], edges[lane + 1], step):
+        part = slice(a, min(a + step, edges[lane + 1]))
+        some = {key: value if value is None else value[part] for key, value in by_row.items()}
+        x = np.ascontiguousarray(rows[part], dtype=dtype)
+        make(rows=x, edges=np.array([0, x.shape[0]]), **fixed, **some, **sums).run()
+
+
+def _sums(lanes: Lanes | None) -> dict[str, Any]:
+    return dict.fromkeys(Lanes._fields) if lanes is None else lanes._asdict()
+
+
+def _lanes(request: Request, number: int) -> Lanes | None:
+    """Where the pass adds up: zeros, or the lanes of the pass before, to which the moves are added."""
+    if request.add == "nothing":
+        return None
+    if request.add == "moves":
+        return request.lanes
+    k, d = request.centers.shape
+    lanes = request.lanes or Lanes(np.empty((number, k, d)), np.empty((number, k)), np.empty((number, k), np.int64))
+    for sums in lanes:
+        sums.fill(0)
+    return lanes
+
+
+def _seen(centers: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centres in local coordinates, their squared norms (infinite for copies), and which have a twin."""
+    local = (centers - frame.shift) * frame.scale
+    norms = np.einsum("ij,ij->i", local, local)
+    copied = np.zeros(norms.size)
+    if np.unique(norms).size < norms.size:
+        _, first, inverse, counts = np.unique(
+            centers, axis=0, return_index=True, return_inverse=True, return_counts=True
+        )
+        inverse = inverse.reshape(-1)
+        copied = (counts[inverse] > 1).astype(np.float64)
+        norms[first[inverse] != np.arange(norms.size)] = np.inf
+    return local, norms, copied
+
+
+def _in_order(lanes: np.ndarray) -> float:
+    total = 0.0
+    for lane in lanes.tolist():
+        total += lane
+    return total

@@ -1,0 +1,157 @@
+"""Bounds and compiled kernels prove what they skip: labels are those of brute force in every iteration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpukmeans._bounds
+from gpukmeans import KMeans
+from gpukmeans._device import CPU
+from gpukmeans._kernels.cpu import native
+from gpukmeans._lloyd import update_centers
+from gpukmeans._plan import prepare
+
+pytestmark = pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+
+
+def brute(X, C):
+    X, C = np.asarray(X, np.float64), np.asarray(C, np.float64)
+    return np.concatenate([((x[:, None] - C) ** 2).sum(2).argmin(1) for x in np.array_split(X, len(X) // 500 + 1)])
+
+
+def data(rng, kind, n, d, k):
+    """Rows that are hard for bounds in different ways, and rows to start from."""
+    if kind == "noise":
+        X = rng.random((n, d))
+    elif kind == "blobs":
+        X = rng.uniform(-10, 10, (k, d))[rng.integers(0, k, n)] + rng.normal(size=(n, d))
+    elif kind == "integers":  # ties and copies
+        X = rng.integers(-2, 3, (n, d)).astype(float)
+    elif kind == "outlier":
+        X = rng.normal(size=(n, d))
+        X[n // 2] = 1e4
+    elif kind == "two groups":
+        X = rng.normal(size=(n, d)) + np.where(rng.random(n) < 0.5, -1e4, 1e4)[:, None]
+    else:  # symmetric: a tie wherever one is possible
+        half = rng.normal(size=(n // 2, d))
+        X = np.concatenate([half, -half])
+    return X, rng.choice(len(X), k, replace=False)
+
+
+KINDS = ["noise", "blobs", "integers", "outlier", "two groups", "symmetric"]
+
+
+def check_every_iteration(X, C, iterations, weights=None):
+    """Lloyd by hand on a plan: the labels of each pass against brute force; how many rows were searched."""
+    plan, _ = prepare(X, weights, len(C), CPU)
+    searched = []
+    with plan:
+        learn = gpukmeans._bounds.Bounds.learn
+        centers = C.astype(np.float64)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                gpukmeans._bounds.Bounds,
+                "learn",
+                lambda self, tests, number: searched.append(number) or learn(self, tests, number),
+            )
+            for _ in range(iterations):
+                step = plan.step(centers)
+                plan.repeat(0, step.doubtful)
+                assert np.array_equal(step.labels, brute(X, centers))
+                plan.keep(step, step.changed)
+                centers = update_centers(step.partial, centers, plan.frame.shift)
+            labels, inertia = plan.judge(centers)
+    assert np.array_equal(labels, brute(X, centers))
+    w = np.ones(len(X)) if weights is None else weights
+    own = ((X.astype(np.float64) - centers[labels]) ** 2).sum(1)
+    assert inertia == pytest.approx(float((w * own).sum()), rel=1e-12)
+    return searched
+
+
+@pytest.mark.parametrize("isa", native().instruction_sets() if native() else [])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("n", "d", "k"),
+    [(1500, 2, 40), (1000, 5, 17), (3000, 13, 33), (700, 33, 70), (900, 40, 7), (500, 130, 16), (300, 200, 23)],
+)
+def test_labels_of_every_iteration(isa, dtype, kind, n, d, k):
+    """Direct, tiled and dot kernels, filtered or not, on every instruction set of this machine."""
+    rng = np.random.default_rng([n, d, k])
+    X, rows = data(rng, kind, n, d, k)
+    X = X.astype(dtype)
+    before = native().instruction_set()
+    native().use(isa)
+    try:
+        check_every_iteration(X, X[rows], 7, rng.random(n) if k % 2 else None)
+    finally:
+        native().use(before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.sampled_from([1, 2, 23, 24, 25, 97, 400]),
+    st.sampled_from(KINDS),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_any_shape(seed, d, k, n, kind, dtype):
+    rng = np.random.default_rng(seed)
+    k = min(k, max(1, n // 2) if kind == "symmetric" else n)
+    if kind == "symmetric" and n < 2:
+        kind = "noise"
+    X, rows = data(rng, kind, n, d, k)
+    X = X.astype(dtype)
+    check_every_iteration(X, X[rows], 4)
+
+
+def test_bounds_skip_rows_of_structured_data():
+    rng = np.random.default_rng(0)
+    X, rows = data(rng, "blobs", 20_000, 10, 20)
+    searched = check_every_iteration(X.astype(np.float32), X[rows], 12)
+    assert searched[0] == len(X)
+    assert searched[-1] < 0.3 * len(X)
+
+
+def test_bounds_rest_on_noise_and_come_back():
+    rng = np.random.default_rng(1)
+    X, rows = data(rng, "noise", 6_000, 60, 30)
+    searched = check_every_iteration(X.astype(np.float32), X[rows], 12)
+    assert sum(number == len(X) for number in searched) >= gpukmeans._bounds._REST
+
+
+def test_the_checker_catches_bounds_that_are_too_bold(monkeypatch):
+    """Half the drift is not a bound: the brute-force check must notice."""
+    move = gpukmeans._bounds.Bounds._move
+
+    def too_little(self, centers, frame):
+        before = self._spread
+        move(self, centers, frame)
+        self._spread = before + 0.2 * (self._spread - before)
+
+    monkeypatch.setattr(gpukmeans._bounds.Bounds, "_move", too_little)
+    rng = np.random.default_rng(2)
+    X, rows = data(rng, "noise", 4_000, 6, 20)
+    with pytest.raises(AssertionError):
+        check_every_iteration(X, X[rows], 12)
+
+
+@pytest.mark.parametrize("kind", ["noise", "blobs"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_and_bodies_agree(monkeypatch, kind, dtype):
+    rng = np.random.default_rng(3)
+    X, rows = data(rng, kind, 5_000, 9, 25)
+    X = X.astype(dtype)
+    fits = []
+    for choice in ("1", "numpy", "0"):
+        monkeypatch.setenv("GPUKMEANS_KERNELS", choice)
+        fits.append(KMeans(25, init=X[rows], tol=0, max_iter=40).fit(X, sample_weight=rng.random(5_000) * 0 + 1.5))
+    for fit in fits[1:]:
+        assert np.array_equal(fit.labels_, fits[0].labels_)
+        assert fit.n_iter_ == fits[0].n_iter_
+        assert fit.inertia_ == pytest.approx(fits[0].inertia_, rel=1e-6 if dtype == np.float32 else 1e-12)
