@@ -9,8 +9,8 @@ from sklearn import get_config
 
 from . import native
 
-# With fewer features the rows are read as fast as their sketch; with more its sums could overflow.
-_SKETCH_FEATURES = (12, 30_000)
+# Shorter rows are read as fast as their sketch and what it leaves open; longer ones could overflow its sums.
+_SKETCH_BYTES, _SKETCH_FEATURES = 128, 30_000
 
 _SKETCH_POINTS = 31  # one bit of an int32 each
 
@@ -78,7 +78,7 @@ class Seeding:
         n, d = self._rows.shape
         if self._done < points or self._left < 2 * points or points > _SKETCH_POINTS:
             return False
-        if not _SKETCH_FEATURES[0] <= d <= _SKETCH_FEATURES[1]:
+        if d * self._rows.itemsize < _SKETCH_BYTES or d > _SKETCH_FEATURES:
             return False
         if n * (d + 8) > get_config()["working_memory"] * 2**20:
             return False

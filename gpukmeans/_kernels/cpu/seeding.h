@@ -34,7 +34,7 @@ constexpr int sum_parts = 8 / lanes<double>;
 
 // J points (J, features) against a chunk of rows x (features, chunk_rows): out (J, chunk_rows).
 template <int J> GPUKMEANS_INLINE void column_group(const double *x, i64 d, const double *points, i64 width, double *out) {
-    constexpr int L = lanes<double>, V = 4 / J;
+    constexpr int L = lanes<double>, V = J > 2 ? 2 : 4;
     for (i64 p = 0; p < chunk_rows; p += V * L) {
         Vec<double> sum[J][V] = {};
         for (i64 q = 0; q < d; q++)
@@ -55,8 +55,9 @@ template <int J> GPUKMEANS_INLINE void column_group(const double *x, i64 d, cons
 inline void columns_to_points(const double *x, i64 d, const double *points, i64 count, i64 width, double *out) {
     i64 j = 0;
     for (; j + 4 <= count; j += 4) column_group<4>(x, d, points + j * width, width, out + j * chunk_rows);
-    for (; j + 2 <= count; j += 2) column_group<2>(x, d, points + j * width, width, out + j * chunk_rows);
-    for (; j < count; j++) column_group<1>(x, d, points + j * width, width, out + j * chunk_rows);
+    if (count - j == 3) column_group<3>(x, d, points + j * width, width, out + j * chunk_rows);
+    if (count - j == 2) column_group<2>(x, d, points + j * width, width, out + j * chunk_rows);
+    if (count - j == 1) column_group<1>(x, d, points + j * width, width, out + j * chunk_rows);
 }
 
 // One row against one point, to the same bits: fused where the registers of column_group are, since left
@@ -407,7 +408,7 @@ template <class Row> class Chunks {
 
     // Asks memory for rows ahead of their use. They lie scattered, so that without this each would be
     // waited for. Where many short rows are open, those of the next chunk are asked for as well, all of
-    // them: in order memory gives them faster than it gives a quarter of them (measured).
+    // them: in order memory gives them faster than it gives a part of them (measured).
     void ask_for_rows(i64 a, i64 m) {
         i64 open = 0;
         for (i64 p = 0; p < m; p++) open += open_[p] != 0;
