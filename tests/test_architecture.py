@@ -23,7 +23,7 @@ FLOORS = [
     {"_device", "_threads"},
     {"_frame"},
     {"_bounds"},
-    {"_kernels", "_kernels.cpu", "_kernels.cpu.passes", "_kernels.numpy"},
+    {"_kernels", "_kernels.cpu", "_kernels.cpu.passes", "_kernels.cpu.plus_plus", "_kernels.numpy"},
     {"_distances"},
     {"_plan", "_validation"},
     {"_lloyd", "_seeding", "_silhouette"},

@@ -26,6 +26,7 @@ OPERATIONS = (
     "accumulate_moves",
     "squared_to_own",
     "lower_to",
+    "seeding",
     "cluster_distance_sums",
     "search_pass",
     "add_pass",
@@ -68,7 +69,7 @@ def find(op: str, array: Any) -> Callable[..., Any] | None:
     chosen = choice()
     if chosen == "0" or not isinstance(array, np.ndarray):
         return None
-    if chosen == "1" and cpu.native() is not None and hasattr(cpu, op) and cpu.serves(array):
+    if chosen == "1" and cpu.native() is not None and hasattr(cpu, op) and cpu.serves(op, array):
         return getattr(cpu, op)
     from . import numpy as numpy_kernels
 

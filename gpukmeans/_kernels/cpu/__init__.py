@@ -49,9 +49,16 @@ def why_not() -> str:
     return f"{reason}; install a C++ compiler (GCC 12, Clang 13 or newer) and reinstall gpukmeans"
 
 
-def serves(array: np.ndarray) -> bool:
-    """Whether the compiled kernels take these rows: real numbers of any type and layout."""
-    return array.dtype.kind in "fiub"
+def serves(op: str, array: np.ndarray) -> bool:
+    """Whether the compiled kernel takes these rows: real numbers of any type and layout, but for k-means++."""
+    return array.dtype.kind in "fiub" and (op != "seeding" or taken_as_they_are(array))
+
+
+def taken_as_they_are(rows: np.ndarray) -> bool:
+    """Whether the kernels read these rows where they lie."""
+    size = rows.itemsize
+    whole = all(step % size == 0 for step in rows.strides)
+    return rows.dtype in (np.float32, np.float64) and rows.dtype.isnative and rows.flags.aligned and whole
 
 
 def __getattr__(name: str) -> Any:
@@ -60,4 +67,8 @@ def __getattr__(name: str) -> Any:
         from . import passes
 
         return getattr(passes, name)
+    if name == "seeding":
+        from . import plus_plus
+
+        return plus_plus.Seeding
     raise AttributeError(name)

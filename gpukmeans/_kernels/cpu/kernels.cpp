@@ -1,6 +1,7 @@
 // The kernels of one instruction set. Built once for each: CMakeLists.txt gives the flags and
 // GPUKMEANS_ISA, which names the namespace and the table.
 #include "loop.h"
+#include "seeding.h"
 #include "sums.h"
 
 namespace gpukmeans {
@@ -21,7 +22,9 @@ const Table table = {GPUKMEANS_TEXT(GPUKMEANS_ISA),
                      searching<float, double>(),
                      searching<double, double>(),
                      by_row<float>(),
-                     by_row<double>()};
+                     by_row<double>(),
+                     seeding_kernels<float>(),
+                     seeding_kernels<double>()};
 
 } // namespace GPUKMEANS_ISA
 } // namespace gpukmeans
