@@ -9,15 +9,20 @@ Shapes: m rows of a block, n rows in all, k centres, d features, t candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import namespace, placement
+from ._device import home_of, namespace, placement, to_device, to_host
 from ._frame import Frame, Nearest, Targets, doubt_limit, local, nearest_directly
 from ._kernels import OPERATIONS, choice, find
+from ._threads import Workers, Workspace
+
+_TILE = 512  # rows whose distances to all others are looked at from one point
+_BLOCK = 512  # rows they are compared with at once (2 MB of distances)
 
 
 class Operations(NamedTuple):
@@ -31,6 +36,7 @@ class Operations(NamedTuple):
     lower_to: Callable[..., Any]
     seeding: Callable[..., Any]
     cluster_distance_sums: Callable[..., Any]
+    distance_sums: Callable[..., None]
     search_pass: Any  # kernels that run a whole pass, or None: the plan composes it from the above
     add_pass: Any
     moments_pass: Any
@@ -296,3 +302,60 @@ def cluster_distance_sums(x: Any, y: Any, one_hot: Any, space: Any = None) -> An
     """
     xp = namespace(x)
     return xp.sqrt(squared_distances(x, y)) @ one_hot
+
+
+class Cells(NamedTuple):
+    """Rows in an order in which those with the same clusters in every labeling lie side by side.
+
+    A row's *place* is its number in that order, a *cell* a run of places with the same clusters. The
+    clusters of all labelings have one column of sums each.
+    """
+
+    order: np.ndarray  # (n,) int64, on the host: the row at each place
+    edges: np.ndarray  # (cells + 1,) int64: first place of each cell, and n
+    columns: np.ndarray  # (cells, labelings) int64: the columns of the clusters that a cell lies in
+    n_columns: int
+
+
+def distance_sums(rows: Any, cells: Cells, done: Callable[[int, np.ndarray], None], workers: Workers) -> None:
+    """Sums of the distances from every row to the members of every cluster.
+
+    Parameters
+    ----------
+    rows : array of shape (n, d), any real dtype
+    cells : Cells
+    done : callable
+        Called with the first place of a tile, and the sums of its rows as a host array of shape
+        (n_columns, m) float64, to be used before it returns. Several threads may call it at once.
+    workers : Workers
+    """
+    place = home_of(rows)
+    xp = namespace(rows)
+    ordered = xp.take(rows, to_device(cells.order, place), axis=0)
+    clusters = to_device(np.repeat(cells.columns, np.diff(cells.edges), axis=0), place)
+    columns = xp.arange(cells.n_columns, dtype=clusters.dtype, **placement(clusters))
+    op = operations(rows).cluster_distance_sums
+
+    def tile(bounds: tuple[int, int], space: Workspace) -> None:
+        x = xp.astype(ordered[bounds[0] : bounds[1], :], xp.float64)
+        origin = xp.mean(x, axis=0)
+        total = 0.0
+        for a in range(0, ordered.shape[0], _BLOCK):
+            b = min(a + _BLOCK, ordered.shape[0])
+            y = xp.astype(ordered[a:b, :], xp.float64) - origin
+            member = xp.any(clusters[a:b, :, None] == columns[None, None, :], axis=1)
+            total = total + op(x - origin, y, xp.astype(member, xp.float64), space)
+        done(bounds[0], to_host(total).T)
+
+    workers.run(tile, list(_tiles(cells)))
+
+
+def _tiles(cells: Cells) -> Iterator[tuple[int, int]]:
+    """Bounds of tiles of places; no tile holds rows of two clusters of the first labeling.
+
+    So distances inside a cluster keep their digits however far it lies from the others.
+    """
+    starts = np.flatnonzero(np.diff(cells.columns[:, 0], prepend=-1))
+    for start, stop in pairwise([*cells.edges[starts].tolist(), cells.order.size]):
+        for a in range(start, stop, _TILE):
+            yield a, min(a + _TILE, stop)

@@ -28,6 +28,7 @@ OPERATIONS = (
     "lower_to",
     "seeding",
     "cluster_distance_sums",
+    "distance_sums",
     "search_pass",
     "add_pass",
     "moments_pass",

@@ -71,4 +71,8 @@ def __getattr__(name: str) -> Any:
         from . import plus_plus
 
         return plus_plus.Seeding
+    if name == "distance_sums":
+        from .pairs import distance_sums
+
+        return distance_sums
     raise AttributeError(name)

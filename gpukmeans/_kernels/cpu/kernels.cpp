@@ -1,6 +1,7 @@
 // The kernels of one instruction set. Built once for each: CMakeLists.txt gives the flags and
 // GPUKMEANS_ISA, which names the namespace and the table.
 #include "loop.h"
+#include "pairs.h"
 #include "seeding.h"
 #include "sums.h"
 
@@ -12,7 +13,9 @@ template <class Row, class T> constexpr Searching searching() {
             loop_scratch<Row, T>, loop<Row, T>};
 }
 
-template <class Row> constexpr ByRow by_row() { return {moments<Row>, own_distances<Row>, add_up<Row>}; }
+template <class Row> constexpr ByRow by_row() {
+    return {moments<Row>, own_distances<Row>, add_up<Row>, pairs_scratch<Row>, add_pairs<Row>};
+}
 
 #define GPUKMEANS_TEXT_(name) #name
 #define GPUKMEANS_TEXT(name) GPUKMEANS_TEXT_(name)

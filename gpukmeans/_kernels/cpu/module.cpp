@@ -9,11 +9,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "table.h"
@@ -110,15 +113,18 @@ const ByRow &by_row_for(const AnyRows &rows) {
 // One pass over the rows, shared by the threads that run it: each takes the next lane until none is left.
 class Pass {
   public:
-    explicit Pass(const In<i64> &edges) : lanes_(static_cast<i64>(edges.shape(0)) - 1) {}
+    explicit Pass(i64 lanes) : lanes_(lanes) {}
+    explicit Pass(const In<i64> &edges) : Pass(static_cast<i64>(edges.shape(0)) - 1) {}
     virtual ~Pass() = default;
     virtual i64 scratch_bytes() const { return 0; }
     virtual void work(i64 lane, void *scratch) const = 0;
 
-    void run() {
+    // At most so many lanes; whether any are left.
+    bool run(i64 most) {
         nb::gil_scoped_release released;
         Scratch scratch(scratch_bytes());
-        for (i64 lane = next_++; lane < lanes_; lane = next_++) work(lane, scratch.data());
+        for (i64 lane; most > 0 && (lane = next_++) < lanes_; most--) work(lane, scratch.data());
+        return most == 0;
     }
 
     // The lanes that nobody has begun are left out: for Ctrl-C.
@@ -334,6 +340,97 @@ class AddPass : public Pass {
     AddUp add_;
 };
 
+Cells cells_of(const AnyRows &rows, const In<i64> &order, const In<i64> &edges, const In<i64> &columns, i64 tile) {
+    return {rows_of(rows), order.data(), static_cast<i64>(columns.shape(0)), static_cast<i64>(columns.shape(1)),
+            edges.data(), columns.data(), tile};
+}
+
+// Sums of the distances from every row to the cells, each distance computed once. A lane is a pair of
+// tiles. First every tile meets itself; then a round-robin tournament, in each round of which every tile
+// is in one pair (with an odd number of tiles one rests). A tile meets the others in the order of the
+// rounds, whoever does the work: a thread waits for the rounds before to be done with its two tiles.
+// The pairs that they wait for have been taken by other threads, the earliest of which waits for none.
+class PairPass : public Pass {
+  public:
+    PairPass(AnyRows rows, In<i64> order, In<i64> edges, In<i64> columns, i64 tile, Out<double> sums)
+        : Pass(pairs(tiles(rows, tile))), kernels_(by_row_for(rows)), tiles_(tiles(rows, tile)),
+          cells_(cells_of(rows, order, edges, columns, tile)), sums_(sums.data()),
+          met_(new std::atomic<i64>[static_cast<std::size_t>(seats(tiles_))]()) {
+        kept_ = nb::make_tuple(rows, order, edges, columns, sums);
+    }
+
+    i64 scratch_bytes() const override { return kernels_.pairs_scratch(cells_); }
+
+    void work(i64 lane, void *scratch) const override {
+        const i64 rest = lane - tiles_, per_round = seats(tiles_) / 2;
+        const i64 round = rest < 0 ? 0 : rest / per_round + 1;
+        const auto [a, b] = rest < 0 ? std::pair(lane, lane) : opponents(round - 1, rest % per_round);
+        wait(a, round);
+        wait(b, round);
+        if (round == 0)
+            meet_itself(tile(a), scratch);
+        else if (a < tiles_ && b < tiles_)
+            kernels_.add_pairs(cells_, tile(a), tile(b), scratch);
+        met_[a].store(round + 1, std::memory_order_release);
+        met_[b].store(round + 1, std::memory_order_release);
+    }
+
+  private:
+    static i64 tiles(const AnyRows &rows, i64 tile) { return (static_cast<i64>(rows.shape(0)) + tile - 1) / tile; }
+    static i64 seats(i64 tiles) { return tiles + tiles % 2; }
+    static i64 pairs(i64 tiles) { return tiles + (seats(tiles) - 1) * (seats(tiles) / 2); }
+
+    // The last seat stays, the others move round a circle.
+    std::pair<i64, i64> opponents(i64 round, i64 pair) const {
+        const i64 circle = seats(tiles_) - 1;
+        if (pair == 0) return {circle, round};
+        return {(round + pair) % circle, (round - pair + circle) % circle};
+    }
+
+    void wait(i64 seat, i64 round) const {
+        if (round == 0 || seat >= tiles_) return;
+        while (met_[seat].load(std::memory_order_acquire) < round) std::this_thread::yield();
+    }
+
+    // Halves meet each other, so that here, too, most distances are computed once.
+    void meet_itself(const Tile &whole, void *scratch) const {
+        const i64 half = (whole.last - whole.first) / 2 / 48 * 48, middle = whole.first + half;
+        if (half < 96) {
+            kernels_.add_pairs(cells_, whole, whole, scratch);
+            return;
+        }
+        const Tile left{whole.first, middle, whole.sums, whole.step};
+        const Tile right{middle, whole.last, whole.sums + half, whole.step};
+        meet_itself(left, scratch);
+        meet_itself(right, scratch);
+        kernels_.add_pairs(cells_, left, right, scratch);
+    }
+
+    Tile tile(i64 number) const {
+        const i64 first = number * cells_.tile, last = std::min(first + cells_.tile, cells_.rows.n);
+        return {first, last, sums_ + first, cells_.rows.n};
+    }
+
+    const ByRow &kernels_;
+    const i64 tiles_;
+    const Cells cells_;
+    double *const sums_;
+    const std::unique_ptr<std::atomic<i64>[]> met_; // by seat: rounds done
+};
+
+// The same for the places `first` and following alone, as many as there are sums (clusters, places) for.
+void pair_sums(const AnyRows &rows, const In<i64> &order, const In<i64> &edges, const In<i64> &columns, i64 tile,
+               i64 first, Out<double> sums) {
+    nb::gil_scoped_release released;
+    const ByRow &kernels = by_row_for(rows);
+    const Cells cells = cells_of(rows, order, edges, columns, tile);
+    const i64 places = static_cast<i64>(sums.shape(1));
+    const Tile of{first, first + places, sums.data(), places};
+    Scratch scratch(kernels.pairs_scratch(cells));
+    for (i64 a = 0; a < cells.rows.n; a += tile)
+        kernels.add_pairs(cells, of, {a, std::min(a + tile, cells.rows.n), nullptr, 0}, scratch.data());
+}
+
 // Lloyd's whole loop: iterations done, and whether it ended at an empty cluster. In this thread.
 std::pair<i64, bool> loop(const AnyRows &rows, std::optional<In<double>> weights, In<double> shift, double scale,
                           bool wide, Out<double> centers, double trust, Out<i32> labels, In<i64> edges, i64 max_iter,
@@ -376,7 +473,8 @@ NB_MODULE(_native, m) {
           "trust"_a, "labels"_a, "edges"_a, "max_iter"_a, "tol"_a,
           "Lloyd's loop: iterations done, and whether it ended before one that leaves a cluster empty.");
     nb::class_<Pass>(m, "Pass")
-        .def("run", &Pass::run, "Work on lanes until none is left; any number of threads may do so at once.")
+        .def("run", &Pass::run, "most"_a = std::numeric_limits<i64>::max(),
+             "Work on lanes until none is left, or on so many: then True. Any number of threads may do so at once.")
         .def("stop", &Pass::stop, "Leave out the lanes that have not been begun.");
     nb::class_<MomentsPass, Pass>(m, "MomentsPass")
         .def(nb::init<AnyRows, In<double>, In<i64>, Out<double>, Out<double>, Out<double>>(), nb::kw_only(), "rows"_a,
@@ -391,6 +489,11 @@ NB_MODULE(_native, m) {
                       Out<i64>>(),
              nb::kw_only(), "rows"_a, "weights"_a.none(), "labels"_a, "shift"_a, "edges"_a, "sums"_a, "masses"_a,
              "counts"_a);
+    nb::class_<PairPass, Pass>(m, "PairPass")
+        .def(nb::init<AnyRows, In<i64>, In<i64>, In<i64>, i64, Out<double>>(), nb::kw_only(), "rows"_a, "order"_a,
+             "edges"_a, "columns"_a, "tile"_a, "sums"_a);
+    m.def("pair_sums", &pair_sums, nb::kw_only(), "rows"_a, "order"_a, "edges"_a, "columns"_a, "tile"_a, "first"_a,
+          "sums"_a, "Adds the distances from some rows to the cells; see PairPass.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, In<double>, In<double>, In<double>,
                       In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,

@@ -150,6 +150,25 @@ struct AddUp {
     Sums sums;
 };
 
+// Rows sorted into cells, for sums of distances. A row's place is its number in that order, and a
+// cell is a run of places whose rows are in the same cluster in every labeling. Each cluster of each
+// labeling has one row of sums; "step" is the distance from one row of sums to the next.
+struct Cells {
+    Rows rows;
+    const i64 *order; // (n,) the row at each place
+    i64 cells, labelings;
+    const i64 *edges;   // (cells + 1,) places
+    const i64 *columns; // (cells, labelings): the sums that a cell belongs to
+    i64 tile;           // places in a tile, at most
+};
+
+// Places `first` to `last` - 1, and their sums so far: (clusters, places) with a step, or null.
+struct Tile {
+    i64 first, last;
+    double *sums;
+    i64 step;
+};
+
 // Searching, for rows of one type and distances in another.
 struct Searching {
     i64 (*targets_bytes)(i64 k, i64 d);
@@ -165,6 +184,8 @@ struct ByRow {
     void (*moments)(const Moments &, i64 lane);
     void (*own_distances)(const Own &, i64 lane);
     void (*add_up)(const AddUp &, i64 lane);
+    i64 (*pairs_scratch)(const Cells &);
+    void (*add_pairs)(const Cells &, const Tile &of, const Tile &to, void *scratch);
 };
 
 struct Table {
