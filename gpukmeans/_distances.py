@@ -10,6 +10,7 @@ Shapes: m rows of a block, n rows in all, k centres, d features, t candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from ._device import home_of, namespace, placement, to_device, to_host
 from ._frame import Frame, Nearest, Targets, doubt_limit, local, nearest_directly
-from ._kernels import OPERATIONS, find
+from ._kernels import OPERATIONS, choice, find
 from ._threads import Workers, Workspace
 
 _TILE = 512  # rows whose distances to all others are looked at from one point
@@ -33,6 +34,7 @@ class Operations(NamedTuple):
     accumulate_moves: Any  # a kernel or None: always add up all rows
     squared_to_own: Callable[..., Any]
     lower_to: Callable[..., Any]
+    seeding: Callable[..., Any]
     cluster_distance_sums: Callable[..., Any]
     distance_sums: Callable[..., None]
     search_pass: Any  # kernels that run a whole pass, or None: the plan composes it from the above
@@ -44,6 +46,17 @@ class Operations(NamedTuple):
 
 def operations(array: Any) -> Operations:
     """The kernels for this kind of array, and the bodies where there is none."""
+    if isinstance(array, np.ndarray):
+        return _numpy_operations(array.dtype, choice())
+    return _look_up(array)
+
+
+@cache
+def _numpy_operations(dtype: np.dtype, _choice: str) -> Operations:
+    return _look_up(np.empty(0, dtype))
+
+
+def _look_up(array: Any) -> Operations:
     chosen: dict[str, Any] = {op: find(op, array) or globals().get(op) for op in OPERATIONS}
     return Operations(**chosen)
 
@@ -164,6 +177,113 @@ def lower_to(rows: Any, closest: Any, frame: Frame, candidates: Any, space: Any 
     xp = namespace(rows)
     squared = squared_distances(local(candidates, frame.precise()), local(rows, frame.precise()))
     return xp.minimum(squared, closest[None, :])
+
+
+class Seeding:
+    """The passes of one k-means++: how near each row is to the centres chosen so far.
+
+    A pass lowers the distances to the centre chosen last while it evaluates the next candidates, so
+    that the rows are read once a centre.
+
+    Parameters
+    ----------
+    rows : array of shape (n, d)
+    weights : array of shape (n,) float64, or None for ones
+    frame : Frame
+    n_clusters : int
+        How many passes to expect, for kernels that prepare something.
+    tile : int
+        Rows that are added up together; it divides the lengths of all blocks but the last.
+    lanes : list of lists of (start, stop)
+        Blocks of rows, in order.
+    workers : Workers
+    """
+
+    def __init__(self, rows: Any, weights: Any, frame: Frame, n_clusters: int, tile: int, lanes: Any, workers: Any):
+        xp = namespace(rows)
+        self.tile, self.n_samples = tile, rows.shape[0]
+        self._rows, self._weights, self._frame, self._lanes, self._workers = rows, weights, frame, lanes, workers
+        self._closest = xp.full(rows.shape[:1], xp.inf, dtype=xp.float64, **placement(rows))
+        self._lower_to = find("lower_to", rows) or lower_to
+
+    def lower(self, centre: Any, candidates: Any) -> Any:
+        """Potentials of the rows for each candidate, tile by tile, (n_tiles, t) float64.
+
+        Parameters
+        ----------
+        centre : array of shape (1, d), the row chosen last; None before the first
+        candidates : array of shape (t, d), rows of the data
+        """
+        xp = namespace(self._rows)
+        points = candidates if centre is None else xp.concat([centre, candidates])
+        settle = centre is not None
+
+        def lane(number: int, space: Any) -> list:
+            return [self._block(a, b, points, settle, space) for a, b in self._lanes[number]]
+
+        lanes = self._workers.run(lane, range(len(self._lanes)))
+        return xp.concat([potentials for blocks in lanes for potentials in blocks])
+
+    def _block(self, start: int, stop: int, points: Any, settle: bool, space: Any) -> Any:
+        """Potentials of the tiles of a block; the first point is final with `settle`."""
+        xp, closest = namespace(points), self._closest[start:stop]
+        with np.errstate(all="ignore"):  # a thread has its own state
+            lowered = self._lower_to(self._rows[start:stop, :], closest, self._frame, points, space)
+        if settle:
+            closest[:] = lowered[0, :]
+            lowered = xp.minimum(lowered[1:, :], closest[None, :])
+        if self._weights is not None:
+            lowered = lowered * self._weights[start:stop]
+        whole = (stop - start) // self.tile * self.tile
+        sums = [xp.sum(xp.reshape(lowered[:, :whole], (lowered.shape[0], -1, self.tile)), axis=2)] if whole else []
+        if whole < stop - start:
+            sums.append(xp.sum(lowered[:, whole:], axis=1)[:, None])
+        return xp.matrix_transpose(xp.concat(sums, axis=1))
+
+    def draw(self, centre: Any, masses: Any, uniforms: Any) -> Any:
+        """Rows drawn with probability proportional to weight times squared distance, (t,) int64.
+
+        The cumulated masses of the tiles find the tile, those of its rows the row: no array of n
+        cumulated masses is made.
+
+        Parameters
+        ----------
+        centre : array of shape (1, d), the row chosen last
+        masses : array of shape (n_tiles,) float64
+            The potentials that `lower` gave for that row.
+        uniforms : array of shape (t,) float64
+        """
+        xp = namespace(masses)
+        cumulative = xp.cumulative_sum(masses, include_initial=True)
+        wanted = uniforms * cumulative[-1]
+        tile = xp.sum(xp.astype(cumulative[None, 1:] < wanted[:, None], xp.int64), axis=1)
+        tile = xp.clip(tile, 0, masses.shape[0] - 1)
+        within = wanted - xp.take(cumulative, tile)
+        passed = xp.cumulative_sum(self.masses(tile, centre), axis=1) < within[:, None]
+        position = xp.clip(xp.sum(xp.astype(passed, xp.int64), axis=1), 0, self.tile - 1)
+        return xp.clip(tile * self.tile + position, 0, self.n_samples - 1)
+
+    def masses(self, tiles: Any, centre: Any) -> Any:
+        """Weight times squared distance of the rows of some tiles, (q, tile); zero beyond the last row.
+
+        Parameters
+        ----------
+        tiles : array of shape (q,) int64
+        centre : array of shape (1, d), the row chosen last
+        """
+        xp = namespace(self._rows)
+        rows_of_tile = xp.arange(self.tile, dtype=xp.int64, **placement(self._rows))
+        index = xp.reshape(tiles[:, None] * self.tile + rows_of_tile[None, :], (-1,))
+        inside = index < self.n_samples
+        index = xp.clip(index, 0, self.n_samples - 1)
+        rows, closest = xp.take(self._rows, index, axis=0), xp.take(self._closest, index)
+        mass = lower_to(rows, closest, self._frame, centre)[0, :]
+        if self._weights is not None:
+            mass = mass * xp.take(self._weights, index)
+        return xp.reshape(xp.where(inside, mass, 0.0), (-1, self.tile))
+
+
+seeding = Seeding  # the operation
 
 
 def cluster_distance_sums(x: Any, y: Any, one_hot: Any, space: Any = None) -> Any:

@@ -19,12 +19,14 @@ from sklearn import get_config
 
 from ._bounds import Bounds, worth_keeping
 from ._device import Device, is_single, namespace, placement, scope, to_device, to_host
-from ._distances import Operations, operations, squared_distances
+from ._distances import Operations, Seeding, operations, squared_distances
 from ._frame import Frame, Request, Searched, local, make_targets
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _SAMPLE = 512  # rows that the reference point is taken from
 _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
+_SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one of them
+_SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
 
 
@@ -309,22 +311,14 @@ class Plan:
         self._sweep(lane)
         return out
 
-    def lower(self, closest: Any, candidates: Any, settle: bool = False) -> Any:
-        """Potentials of the rows for each candidate, tile by tile, (n_tiles, t).
-
-        With `settle` the first candidate is final: `closest` is lowered to it in place.
-        """
-
-        def lane(number: int, space: Workspace) -> list:
-            potentials = []
-            for a, b in self.grid.lanes[number]:
-                lowered = self.operations.lower_to(self.rows[a:b, :], closest[a:b], self.frame, candidates, space)
-                potentials.append(self._mass(lowered, a, b))
-                if settle:
-                    closest[a:b] = lowered[0, :]
-            return potentials
-
-        return self.xp.stack([tile for lane_tiles in self._sweep(lane) for tile in lane_tiles])
+    def seeding(self) -> Any:
+        """The passes of one k-means++, see `_distances.Seeding`."""
+        n = self.rows.shape[0]
+        tile = min(self.grid.tile, max(_SEEDING_TILE, 1 << (n // _SEEDING_TILES).bit_length()))
+        if self.operations.seeding is Seeding:
+            self._hold_blas()
+        passes, lanes = self.n_clusters, self.grid.lanes
+        return self.operations.seeding(self.rows, self.weights, self.frame, passes, tile, lanes, self._workers)
 
     # --- how a pass runs ----------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._device import namespace, placement, to_device, to_host
+from ._device import namespace, to_device, to_host
 from ._plan import Plan
 
 
@@ -40,14 +40,16 @@ def plus_plus(
     first = np.asarray([_weighted_draw(random_state, rows.shape[0], weights)])
     uniforms = to_device(random_state.uniform(size=(k - 1, trials)), plan.device)
     winner = to_device(first, plan.device)
-    closest = xp.full(rows.shape[:1], xp.inf, dtype=xp.float64, **placement(rows))
-    masses = plan.lower(closest, xp.take(rows, winner, axis=0), settle=True)[:, 0]
+    seeding, centre = plan.seeding(), xp.take(rows, winner, axis=0)
+    masses = seeding.lower(None, centre)[:, 0]
     chosen = [winner]
     for c in range(k - 1):
-        candidates = _draw_rows(plan, closest, masses, uniforms[c, :])
-        potentials = plan.lower(closest, xp.take(rows, candidates, axis=0))
-        winner = xp.take(candidates, _first_lowest(xp.sum(potentials, axis=0)))
-        masses = plan.lower(closest, xp.take(rows, winner, axis=0), settle=True)[:, 0]
+        candidates = seeding.draw(centre, masses, uniforms[c, :])
+        points = xp.take(rows, candidates, axis=0)
+        potentials = seeding.lower(centre, points)
+        best = _first_lowest(xp.sum(potentials, axis=0))
+        winner, centre = xp.take(candidates, best), xp.take(points, best, axis=0)
+        masses = xp.take(potentials, best, axis=1)[:, 0]
         chosen.append(winner)
     return xp.concat(chosen)
 
@@ -71,32 +73,6 @@ def _weighted_draw(random_state: np.random.RandomState, n: int, weights: np.ndar
     cumulative = np.cumsum(weights)
     cumulative /= cumulative[-1]
     return int(np.searchsorted(cumulative, uniform, side="right"))
-
-
-def _draw_rows(plan: Plan, closest: Any, masses: Any, uniforms: Any) -> Any:
-    """Rows drawn with probability proportional to weight times squared distance, (t,) int64.
-
-    The cumulated masses of the tiles find the tile, those of its rows the row: no array of n
-    cumulated masses is made.
-    """
-    xp, n = plan.xp, closest.shape[0]
-    tile_rows = min(plan.grid.tile, n)
-    cumulative = xp.cumulative_sum(masses, include_initial=True)
-    wanted = uniforms * cumulative[-1]
-    tile = xp.sum(xp.astype(cumulative[None, 1:] < wanted[:, None], xp.int64), axis=1)
-    tile = xp.clip(tile, 0, masses.shape[0] - 1)
-    start = tile * tile_rows
-    index = start[:, None] + xp.arange(tile_rows, dtype=xp.int64, **placement(closest))[None, :]
-    inside = index < n
-    index = xp.reshape(xp.clip(index, 0, n - 1), (-1,))
-    mass = xp.take(closest, index)
-    if plan.weights is not None:
-        mass = mass * xp.take(plan.weights, index)
-    mass = xp.where(inside, xp.reshape(mass, inside.shape), 0.0)
-    within = wanted - xp.take(cumulative, tile)
-    passed = (xp.cumulative_sum(mass, axis=1) < within[:, None]) & inside
-    position = xp.sum(xp.astype(passed, xp.int64), axis=1)
-    return xp.clip(start + xp.clip(position, 0, tile_rows - 1), 0, n - 1)
 
 
 def random_rows(

@@ -7,9 +7,11 @@ work is imported inside the commands, so that `--help` answers at once and Ctrl-
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = list(sys.argv[1:] if argv is None else argv)
         options = _parser().parse_args(arguments)
         options.line = ["gpukmeans", *arguments]
-        options.command(options)
+        _check_environment()
+        with _no_log(getattr(options, "quiet", False)):
+            options.command(options)
         sys.stdout.flush()
     except InputError as error:
         return _complain(str(error))
@@ -73,6 +77,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_stdout()
         return _complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
     return 0
+
+
+def _check_environment() -> None:
+    """Refuse values of GPUKMEANS_KERNELS and GPUKMEANS_ISA that mean nothing before the work begins."""
+    from . import _kernels
+
+    try:
+        _kernels.check_environment()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+@contextmanager
+def _no_log(quiet: bool) -> Iterator[None]:
+    """If quiet, keep log messages that nobody listens to from stderr."""
+    logger, handler = logging.getLogger("gpukmeans"), logging.NullHandler()
+    if quiet:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _complain(message: str, code: int = USAGE) -> int:
@@ -331,7 +357,8 @@ def _facts() -> list[tuple[str, list[tuple[str, str]]]]:
     devices += [("device", name) for name in state["devices"]]
     devices += [("device='auto' (large)", state["auto"])]
     kinds = ["cpu", "cuda"] if state["devices"] else ["cpu"]
-    kernels = [(f"{kind}: {op}", name) for kind in kinds for op, name in _kernels.in_use(kind).items()]
+    kernels = [("compiled for the CPU", _kernels.compiled_state())]
+    kernels += [(f"{kind}: {op}", name) for kind in kinds for op, name in _kernels.in_use(kind).items()]
     threads = [("threads of a fit", str(_threads.n_threads())), *_blas()]
     return [("versions", versions()), ("threads", threads), ("kernels", kernels), ("devices", devices)]
 

@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._device import Device, home_of, is_device_array, namespace, resolve, scope, to_device, to_host
-from ._kernels import in_use
+from ._kernels import advise, in_use
 from ._lloyd import lloyd
 from ._plan import Plan, plan_about, prepare
 from ._seeding import host_indices, plus_plus, random_rows, take_rows
@@ -191,8 +191,12 @@ default='k-means++'
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
         given = check_centers(self.init, X, self.n_clusters) if self._init_is_array() else None
-        device = resolve(self.device, X, X.shape[0] * X.shape[1] * self.n_clusters)
-        logger.info("fit on %s (%s), with %s", device.name, device.reason, in_use(device.kind))
+        work = X.shape[0] * X.shape[1] * self.n_clusters
+        device = resolve(self.device, X, work)
+        if device.kind == "cpu":
+            advise(work)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("fit on %s (%s), with %s", device.name, device.reason, in_use(device.kind))
         plan, moments = prepare(X, weights, self.n_clusters, device)
         with plan:
             best: Any = None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import strict_cupy
+
+# Processes that tests start in the checkout import the installed package, not the checkout, where
+# there are no compiled kernels. `pytest` itself does so too, unlike `python -m pytest`.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def pytest_addoption(parser):

@@ -53,6 +53,12 @@ def small(monkeypatch):
     monkeypatch.setattr(cases, "random_shapes", lambda: [(cases.Case(300, 3, 4), "blobs")] * 30)
 
 
+@pytest.fixture
+def script_path(monkeypatch):
+    """Processes find the modules beside the script they run; the checkout is not among its folders."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+
+
 # --- cases --------------------------------------------------------------------------------------
 
 
@@ -324,7 +330,7 @@ def test_random_shapes_fail_below_the_floor(ratio, code, small, monkeypatch, cap
     assert f"worst of 2 shapes: r00, {ratio:.2f}" in capsys.readouterr().out
 
 
-def test_lloyd_command_keeps_its_options(tmp_path):
+def test_lloyd_command_keeps_its_options(tmp_path, script_path):
     file = tmp_path / "results.json"
     words = [
         "--cases",
@@ -349,7 +355,7 @@ def test_lloyd_command_keeps_its_options(tmp_path):
 
 
 @pytest.mark.skipif(not measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
-def test_peak_memory_is_measured_in_a_process_of_its_own():
+def test_peak_memory_is_measured_in_a_process_of_its_own(script_path):
     spec = {"job": "seeding", "case": "t", "kind": "blobs", "dtype": "float32", "max_iter": 0}
     assert 0 <= measure.peak_memory(spec, "gpukmeans") < 100
     block = [np.ones(1)]

@@ -93,7 +93,7 @@ def test_a_far_outlier_spoils_no_row(dtype):
     import gpukmeans._lloyd as module
 
     rng = np.random.default_rng(1)
-    X = rng.normal(size=(20_000, 5)).astype(dtype)
+    X = rng.normal(size=(60_000, 5)).astype(dtype)  # too large for the loop in one call
     X[777] = 3e5
     init = np.concatenate([X[:6], X[777:778]])
     doubtful = []

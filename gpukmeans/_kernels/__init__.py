@@ -1,18 +1,23 @@
 """Faster bodies for a handful of primitives, behind one lookup.
 
 A kernel has the name, the arguments, the outputs and the tie-break of the body in `_distances`
-that it stands in for. `GPUKMEANS_KERNELS=0` turns all of them off: then the array bodies serve.
+that it stands in for. Compiled kernels come before NumPy's. `GPUKMEANS_KERNELS=numpy` turns the compiled
+ones off, `GPUKMEANS_KERNELS=0` all of them: then the array bodies serve.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from . import cpu
+
+logger = logging.getLogger("gpukmeans")
 
 OPERATIONS = (
     "moments",
@@ -21,6 +26,7 @@ OPERATIONS = (
     "accumulate_moves",
     "squared_to_own",
     "lower_to",
+    "seeding",
     "cluster_distance_sums",
     "distance_sums",
     "search_pass",
@@ -30,13 +36,41 @@ OPERATIONS = (
     "loop",
 )
 
+# Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
+_WHOLE = {
+    "moments": "moments_pass",
+    "nearest": "search_pass",
+    "accumulate": "add_pass",
+    "accumulate_moves": "search_pass",
+    "squared_to_own": "own_pass",
+}
+
+_CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
+
+_LARGE = 10_000_000  # n * d * k of a fit above which it is worth telling that compiled kernels are missing
+
+
+def choice() -> str:
+    """Which kernels may serve: a key of `_CHOICES`, from `GPUKMEANS_KERNELS`."""
+    value = os.environ.get("GPUKMEANS_KERNELS") or "1"
+    if value not in _CHOICES:
+        allowed = ", ".join(f"{name} ({meaning})" for name, meaning in _CHOICES.items())
+        raise ValueError(f"GPUKMEANS_KERNELS={value!r}, but it chooses the kernels and can be: {allowed}.")
+    return value
+
+
+def check_environment() -> None:
+    """Raise ValueError, with what is allowed, for a value of `GPUKMEANS_KERNELS` or `GPUKMEANS_ISA` that is not."""
+    choice()
+    cpu.native()
+
 
 def find(op: str, array: Any) -> Callable[..., Any] | None:
     """The kernel for an operation on this kind of array, or None: the array body serves."""
-    choice = os.environ.get("GPUKMEANS_KERNELS", "1")
-    if choice == "0" or not isinstance(array, np.ndarray):
+    chosen = choice()
+    if chosen == "0" or not isinstance(array, np.ndarray):
         return None
-    if choice == "1" and hasattr(cpu, op) and cpu.native() is not None and cpu.serves(array):
+    if chosen == "1" and cpu.native() is not None and hasattr(cpu, op) and cpu.serves(op, array):
         return getattr(cpu, op)
     from . import numpy as numpy_kernels
 
@@ -44,7 +78,47 @@ def find(op: str, array: Any) -> Callable[..., Any] | None:
 
 
 def in_use(kind: str) -> dict[str, str]:
-    """Operation -> the name of what serves it on that kind of device ("cpu", "cuda", "array")."""
+    """Operation -> the name of what serves it on that kind of device ("cpu", "cuda", "array").
+
+    An operation that a kernel does for all rows in one call goes by its own name.
+    """
     probe = np.empty(0) if kind == "cpu" else None
-    ops = OPERATIONS if kind == "cpu" else [op for op in OPERATIONS if op != "accumulate_moves"]
-    return {op: "numpy kernel" if find(op, probe) else "array body" for op in ops}
+    ops = [op for op in OPERATIONS if op not in _WHOLE.values() and (kind == "cpu" or op != "accumulate_moves")]
+    served = {op: find(_WHOLE.get(op, op), probe) or find(op, probe) for op in ops}
+    if served["loop"] is None:  # the other operations do it, one by one
+        del served["loop"]
+    return {op: _name(kernel) for op, kernel in served.items()}
+
+
+def _name(kernel: Callable[..., Any] | None) -> str:
+    if kernel is None:
+        return "array body"
+    if kernel.__module__.startswith(cpu.__name__):
+        return f"compiled ({cpu.native().instruction_set()})"
+    return "numpy kernel"
+
+
+def compiled_state() -> str:
+    """For `doctor`: the instruction set of the compiled kernels and those of this machine, or why they are not used."""
+    module = cpu.native()
+    if module is None:
+        return cpu.why_not()
+    if choice() != "1":
+        return f"turned off by GPUKMEANS_KERNELS={choice()}"
+    chosen = ", chosen by GPUKMEANS_ISA" if os.environ.get("GPUKMEANS_ISA") else ""
+    return f"{module.instruction_set()}{chosen} (this machine can run: {', '.join(module.instruction_sets())})"
+
+
+def advise(work: int) -> None:
+    """Log, at the first large fit (n * d * k) of a process, that the compiled kernels are missing."""
+    if work > _LARGE and choice() == "1" and cpu.native() is None:
+        _advise_once()
+
+
+@cache
+def _advise_once() -> None:
+    logger.warning(
+        "gpukmeans: NumPy computes this fit, more slowly than the compiled kernels would: %s. "
+        "GPUKMEANS_KERNELS=numpy silences this.",
+        cpu.why_not(),
+    )

@@ -13,26 +13,52 @@ from typing import Any
 
 import numpy as np
 
+INSTRUCTION_SETS = ("avx512", "avx2", "plain", "neon")  # of all machines together
+
+
+@cache
+def _load() -> tuple[Any, str]:
+    """The compiled module and "", or None and why there is none."""
+    try:
+        return import_module("._native", __name__), ""
+    except ModuleNotFoundError:
+        return None, "not built when gpukmeans was installed"
+    except ImportError as error:
+        return None, f"cannot be loaded ({error})"
+
 
 @cache
 def native() -> Any:
     """The compiled module, or None; `GPUKMEANS_ISA` names an instruction set other than the fastest."""
-    try:
-        _native: Any = import_module("._native", __name__)
-    except ImportError:
-        return None
+    module, _ = _load()
     wanted = os.environ.get("GPUKMEANS_ISA", "")
-    if wanted:
-        known = _native.instruction_sets()
-        if wanted not in known:
-            raise ValueError(f"GPUKMEANS_ISA={wanted!r}, but this machine can run: {', '.join(known)}.")
-        _native.use(wanted)
-    return _native
+    known = module.instruction_sets() if module else INSTRUCTION_SETS
+    if wanted and wanted not in known:
+        raise ValueError(
+            f"GPUKMEANS_ISA={wanted!r}, but {'this machine' if module else 'a machine'} can run: "
+            f"{', '.join(known)}. Set one of these, or nothing for the fastest."
+        )
+    if wanted and module:
+        module.use(wanted)
+    return module
 
 
-def serves(array: np.ndarray) -> bool:
-    """Whether the compiled kernels take these rows: real numbers of any type and layout."""
-    return array.dtype.kind in "fiub"
+def why_not() -> str:
+    """Why `native()` is None, and what to do."""
+    _, reason = _load()
+    return f"{reason}; install a C++ compiler (GCC 12, Clang 13 or newer) and reinstall gpukmeans"
+
+
+def serves(op: str, array: np.ndarray) -> bool:
+    """Whether the compiled kernel takes these rows: real numbers of any type and layout, but for k-means++."""
+    return array.dtype.kind in "fiub" and (op != "seeding" or taken_as_they_are(array))
+
+
+def taken_as_they_are(rows: np.ndarray) -> bool:
+    """Whether the kernels read these rows where they lie."""
+    size = rows.itemsize
+    whole = all(step % size == 0 for step in rows.strides)
+    return rows.dtype in (np.float32, np.float64) and rows.dtype.isnative and rows.flags.aligned and whole
 
 
 def __getattr__(name: str) -> Any:
@@ -41,6 +67,10 @@ def __getattr__(name: str) -> Any:
         from . import passes
 
         return getattr(passes, name)
+    if name == "seeding":
+        from . import plus_plus
+
+        return plus_plus.Seeding
     if name == "distance_sums":
         from .pairs import distance_sums
 

@@ -2,6 +2,7 @@
 // GPUKMEANS_ISA, which names the namespace and the table.
 #include "loop.h"
 #include "pairs.h"
+#include "seeding.h"
 #include "sums.h"
 
 namespace gpukmeans {
@@ -24,7 +25,9 @@ const Table table = {GPUKMEANS_TEXT(GPUKMEANS_ISA),
                      searching<float, double>(),
                      searching<double, double>(),
                      by_row<float>(),
-                     by_row<double>()};
+                     by_row<double>(),
+                     seeding_kernels<float>(),
+                     seeding_kernels<double>()};
 
 } // namespace GPUKMEANS_ISA
 } // namespace gpukmeans

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..._frame import FAR, Frame, Request, Searched, trust
 from ..._threads import Workers
-from . import native
+from . import native, taken_as_they_are
 
 _LANE_ROWS = 1024  # at least, but for the last lane
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
@@ -185,13 +185,6 @@ def _run_lane(
         some = {key: value if value is None else value[part] for key, value in by_row.items()}
         x = np.ascontiguousarray(rows[part], dtype=dtype)
         make(rows=x, edges=np.array([0, x.shape[0]]), **fixed, **some, **sums).run()
-
-
-def taken_as_they_are(rows: np.ndarray) -> bool:
-    """Whether the kernels read these rows where they lie."""
-    size = rows.itemsize
-    whole = all(step % size == 0 for step in rows.strides)
-    return rows.dtype in (np.float32, np.float64) and rows.dtype.isnative and rows.flags.aligned and whole
 
 
 def _sums(lanes: Lanes | None) -> dict[str, Any]:

@@ -72,6 +72,42 @@ struct Search {
     i64 *facts;       // (lanes, 3): rows with a new label, rows decided again, rows searched
 };
 
+// A copy of the rows in 8-bit integers: (x - shift) * steps, rounded. See seeding.h.
+struct Sketch {
+    std::int8_t *rows;         // groups of 16 rows
+    float *errors;             // (n,) distance of a row from its integers, in steps
+    i32 *sizes;                // (n,) sum of their squares
+    const double *shift;       // (width,) in the coordinates of the points
+    double steps;              // a unit of length
+    const i32 *points;         // (count, pairs) of this pass
+    const i32 *point_sizes;    // (count,)
+    const float *point_errors; // (count,)
+    bool write, use;           // what this pass does with it
+};
+
+// One pass of k-means++.
+struct Seeding {
+    Rows rows;
+    const double *weights; // (n,) or null for ones
+    double scale;          // a power of two
+    double *closest;       // (n,) squared distance to the nearest centre, times scale squared
+    i64 tile;              // rows of a tile, a multiple of 64
+    i64 count;             // points
+    bool settle;           // whether the first point is the winner, not a candidate
+    const double *points;  // (count, width), times scale; the rest of a line is zero
+    double *potentials;    // (tiles, candidates)
+    Sketch sketch;
+};
+
+struct SeedingKernels {
+    i64 (*width)(i64 d);
+    void (*sketch_points)(const Sketch &, const double *points, i64 count, i64 d, double *line, i32 *out, i32 *sizes,
+                          float *errors);
+    i64 (*scratch_bytes)(const Seeding &);
+    i64 (*pass)(const Seeding &, i64 first_tile, i64 last_tile, void *scratch); // returns rows read
+    void (*masses)(const Seeding &, const double *point, const i64 *tiles, i64 count, double *out, void *scratch);
+};
+
 enum class Outcome : int { limit, converged, empty };
 
 // Lloyd's loop. `search` is without targets' arrays and bounds; centers (k, d) are moved in place.
@@ -158,6 +194,7 @@ struct Table {
     Searching wide;    // float rows, double distances
     Searching precise; // double rows, double distances
     ByRow floats, doubles;
+    SeedingKernels seed_floats, seed_doubles;
 };
 
 } // namespace gpukmeans
