@@ -47,7 +47,8 @@ class Operations(NamedTuple):
 def operations(array: Any) -> Operations:
     """The kernels for this kind of array, and the bodies where there is none."""
     if isinstance(array, np.ndarray):
-        return _numpy_operations(array.dtype, choice())
+        chosen = _numpy_operations(array.dtype, choice())
+        return chosen._replace(seeding=find("seeding", array) or Seeding)  # which the layout decides as well
     return _look_up(array)
 
 
