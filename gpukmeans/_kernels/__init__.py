@@ -43,6 +43,8 @@ _WHOLE = {
     "accumulate": "add_pass",
     "accumulate_moves": "search_pass",
     "squared_to_own": "own_pass",
+    "lower_to": "seeding",
+    "cluster_distance_sums": "distance_sums",
 }
 
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
