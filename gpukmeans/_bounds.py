@@ -20,9 +20,11 @@ import numpy as np
 
 from ._frame import Frame
 
-# A pass in which more than this share of the rows had to be searched did not pay; bounds rest then.
+# Where a search costs little, a pass in which more than this share of the rows had to be searched did
+# not pay; bounds rest then. Where it costs much, looking at them is as good as free.
 _WORTH = 0.6
 _REST = 4  # passes
+_CHEAP = 512  # n_features * n_clusters
 
 # Distances between centres are computed anew when that costs less than one in so many of a pass.
 _SEPARATION_SHARE = 50
@@ -91,7 +93,8 @@ class Bounds:
         if tests is None:
             return
         self._known, self._searched = True, searched
-        if tests.filter and searched > _WORTH * self._gap.size:
+        cheap = self._centers is not None and self._centers.size <= _CHEAP
+        if tests.filter and cheap and searched > _WORTH * self._gap.size:
             self._rest = _REST
 
     def _move(self, centers: np.ndarray, frame: Frame) -> None:

@@ -118,11 +118,19 @@ def test_bounds_skip_rows_of_structured_data():
     assert searched[-1] < 0.3 * len(X)
 
 
-def test_bounds_rest_on_noise_and_come_back():
+@pytest.mark.parametrize(("d", "k", "rests"), [(30, 15, True), (60, 30, False)], ids=["cheap", "dear"])
+def test_bounds_rest_on_noise_where_searching_is_cheap(d, k, rests):
     rng = np.random.default_rng(1)
-    X, rows = data(rng, "noise", 6_000, 60, 30)
-    searched = check_every_iteration(X.astype(np.float32), X[rows], 12)
-    assert sum(number == len(X) for number in searched) >= gpukmeans._bounds._REST
+    X, rows = data(rng, "noise", 6_000, d, k)
+    told = []
+    learn = gpukmeans._bounds.Bounds.learn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            gpukmeans._bounds.Bounds, "learn", lambda self, tests, n: told.append(tests) or learn(self, tests, n)
+        )
+        KMeans(k, init=X[rows], max_iter=6, tol=0).fit(X.astype(np.float32))
+    assert told[1].filter
+    assert sum(tests is None for tests in told) == (gpukmeans._bounds._REST if rests else 0)
 
 
 def test_the_checker_catches_bounds_that_are_too_bold(monkeypatch):

@@ -12,6 +12,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -113,7 +114,7 @@ const ByRow &by_row_for(const AnyRows &rows) {
 // One pass over the rows, shared by the threads that run it: each takes the next lane until none is left.
 class Pass {
   public:
-    explicit Pass(i64 lanes) : lanes_(lanes) {}
+    explicit Pass(i64 lanes) : lanes_(lanes), stride_(stride_of(lanes)) {}
     explicit Pass(const In<i64> &edges) : Pass(static_cast<i64>(edges.shape(0)) - 1) {}
     virtual ~Pass() = default;
     virtual i64 scratch_bytes() const { return 0; }
@@ -123,7 +124,7 @@ class Pass {
     bool run(i64 most) {
         nb::gil_scoped_release released;
         Scratch scratch(scratch_bytes());
-        for (i64 lane; most > 0 && (lane = next_++) < lanes_; most--) work(lane, scratch.data());
+        for (i64 i; most > 0 && (i = next_++) < lanes_; most--) work(i * stride_ % lanes_, scratch.data());
         return most == 0;
     }
 
@@ -134,7 +135,14 @@ class Pass {
     nb::object kept_; // the arrays, so that they live as long as the pass
 
   private:
-    const i64 lanes_;
+    // The golden section of the lanes, or the next number that reaches every lane.
+    static i64 stride_of(i64 lanes) {
+        i64 stride = std::max<i64>(1, static_cast<i64>(0.618 * static_cast<double>(lanes)));
+        while (std::gcd(stride, lanes) != 1) stride++;
+        return stride;
+    }
+
+    const i64 lanes_, stride_; // lanes worked on at once lie apart: no cache line of sums is fought over
     std::atomic<i64> next_{0};
 };
 
