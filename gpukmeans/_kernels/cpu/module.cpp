@@ -114,8 +114,11 @@ const ByRow &by_row_for(const AnyRows &rows) {
 // One pass over the rows, shared by the threads that run it: each takes the next lane until none is left.
 class Pass {
   public:
-    explicit Pass(i64 lanes) : lanes_(lanes), stride_(stride_of(lanes)) {}
-    explicit Pass(const In<i64> &edges) : Pass(static_cast<i64>(edges.shape(0)) - 1) {}
+    // Work in order: a task may wait for those before it.
+    explicit Pass(i64 tasks) : lanes_(tasks), stride_(1) {}
+    // Lanes of rows, of which those worked on at once lie apart: no cache line of sums is fought over.
+    explicit Pass(const In<i64> &edges)
+        : lanes_(static_cast<i64>(edges.shape(0)) - 1), stride_(stride_of(lanes_)) {}
     virtual ~Pass() = default;
     virtual i64 scratch_bytes() const { return 0; }
     virtual void work(i64 lane, void *scratch) const = 0;
@@ -142,7 +145,7 @@ class Pass {
         return stride;
     }
 
-    const i64 lanes_, stride_; // lanes worked on at once lie apart: no cache line of sums is fought over
+    const i64 lanes_, stride_;
     std::atomic<i64> next_{0};
 };
 
