@@ -251,9 +251,7 @@ default='k-means++'
     def _publish(self, best: _Run, X: Any, device: Device) -> None:
         """Set the fitted attributes, in the namespace and on the device of X."""
         home = home_of(X)
-        seen = np.zeros(self.n_clusters, bool)
-        seen[to_host(best.labels)] = True
-        distinct = np.count_nonzero(seen)
+        distinct = _number_of_distinct(to_host(best.labels), self.n_clusters)
         if distinct < self.n_clusters:
             warnings.warn(
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
@@ -351,6 +349,16 @@ default='k-means++'
         """Host arrays only: a pickle opens where there is no CuPy."""
         state = super().__getstate__()
         return {name: to_host(v) if is_device_array(v) else v for name, v in state.items()}
+
+
+def _number_of_distinct(labels: np.ndarray, n_clusters: int) -> int:
+    """How many clusters have a row; as few rows are looked at as that takes."""
+    seen, step = np.zeros(n_clusters, bool), 1 << 16
+    for start in range(0, labels.size, step):
+        seen[labels[start : start + step]] = True
+        if seen.all():
+            break
+    return int(np.count_nonzero(seen))
 
 
 def _same_clustering(run: _Run, best: _Run) -> bool:

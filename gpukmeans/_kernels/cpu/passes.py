@@ -16,6 +16,7 @@ from . import native, taken_as_they_are
 
 _LANE_ROWS = 1024  # at least, but for the last lane
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
+_CALL = 4  # lanes a call, at most
 _ADD = {"nothing": 0, "all": 1, "moves": 2}
 
 
@@ -156,9 +157,13 @@ def _run(
         )
         return
     one_pass = make(rows=rows, edges=edges, **fixed, **by_row, **by_lane)
-    calls = range(min(workers.threads, edges.size - 1))
+
+    def work(_: int, space: Any) -> None:
+        while one_pass.run(_CALL):  # come back now and then: the main thread looks for Ctrl-C
+            pass
+
     try:
-        workers.run(lambda _, space: one_pass.run(), calls)
+        workers.run(work, range(min(workers.threads, edges.size - 1)))
     except BaseException:
         one_pass.stop()
         raise
