@@ -24,7 +24,11 @@ from ._frame import Frame
 # not pay; bounds rest then. Where it costs much, looking at them is as good as free.
 _WORTH = 0.6
 _REST = 4  # passes
-_CHEAP = 512  # n_features * n_clusters
+_LEAST, _CHEAP = 16, 512  # n_features * n_clusters
+
+# There, bounds are not begun either while centres still move so far that more than this share of the rows change
+# their clusters in a pass: hardly a row would be held.
+_SETTLED = 0.05
 
 # Distances between centres are computed anew when that costs less than one in so many of a pass.
 _SEPARATION_SHARE = 50
@@ -50,14 +54,16 @@ class Bounds:
 
     Parameters
     ----------
-    n_samples, n_clusters : int
+    n_samples, n_features, n_clusters : int
     """
 
-    def __init__(self, n_samples: int, n_clusters: int) -> None:
+    def __init__(self, n_samples: int, n_features: int, n_clusters: int) -> None:
         self._upper = np.empty(n_samples, np.float32)
         self._gap = np.empty(n_samples, np.float32)
         self._known = False  # whether every row has bounds
         self._rest = 0
+        self._cheap = n_features * n_clusters <= _CHEAP
+        self._settled = False  # whether few rows changed their clusters in the pass before
         self._searched = n_samples
         self._centers: np.ndarray | None = None
         self._drift = np.zeros(n_clusters)
@@ -68,8 +74,8 @@ class Bounds:
     def prepare(self, centers: np.ndarray, frame: Frame) -> Tests | None:
         """The tests for a pass with these centres, (k, d) float64; None while bounds rest."""
         self._move(centers, frame)
-        if self._rest:
-            self._rest -= 1
+        if self._rest or (self._cheap and not self._known and not self._settled):
+            self._rest = max(0, self._rest - 1)
             self._known = False
             return None
         if self._known:
@@ -88,13 +94,13 @@ class Bounds:
             self._known,
         )
 
-    def learn(self, tests: Tests | None, searched: int) -> None:
-        """Take note of how many rows a pass with these tests had to search."""
+    def learn(self, tests: Tests | None, searched: int, changed: int) -> None:
+        """Take note of how many rows a pass with these tests had to search, and how many got a new label."""
+        self._settled = changed < _SETTLED * self._gap.size
         if tests is None:
             return
         self._known, self._searched = True, searched
-        cheap = self._centers is not None and self._centers.size <= _CHEAP
-        if tests.filter and cheap and searched > _WORTH * self._gap.size:
+        if tests.filter and self._cheap and searched > _WORTH * self._gap.size:
             self._rest = _REST
 
     def _move(self, centers: np.ndarray, frame: Frame) -> None:
@@ -125,4 +131,4 @@ class Bounds:
 
 def worth_keeping(n_features: int, n_clusters: int) -> bool:
     """Whether computing a row's distances costs more than looking at its bounds."""
-    return n_clusters > 1 and n_features * n_clusters >= 64
+    return n_clusters > 1 and n_features * n_clusters >= _LEAST

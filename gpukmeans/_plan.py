@@ -151,11 +151,12 @@ class Plan:
         self.labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.rows))
         self._lanes: Any = None
         self._bounds: Bounds | None = None
-        self._age, self._moved = 0, shape[0]
+        self._age, self._moved = 0, 0
 
     def keep(self, step: Step, changed: int) -> None:
         """Make a step's labels the plan's; the next step may add up only the rows that move from them."""
-        self.labels, self._lanes, self._moved = step.labels, step.lanes, changed
+        first = self._lanes is None  # all labels are new in the first pass; that tells nothing of the next
+        self.labels, self._lanes, self._moved = step.labels, step.lanes, 0 if first else changed
         self._age = 0 if step.exact else self._age + 1
 
     # --- passes -------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ class Plan:
         Where few rows moved in the step before, only the rows that move now are added to and taken
         from their clusters; all rows again every sixteenth time, since such sums lose digits.
         """
-        few = self._moved < self.rows.shape[0] // 4 and self._age < 15
+        few = self._lanes is not None and self._moved < self.rows.shape[0] // 4 and self._age < 15
         if self.operations.search_pass:
             return self._step_in_one(centers, "moves" if few else "all")
         exact = self.operations.accumulate_moves is None or not few
@@ -336,7 +337,7 @@ class Plan:
         """A step by a kernel that runs the whole pass."""
         n, d = self.rows.shape
         if self._bounds is None and worth_keeping(d, self.n_clusters):
-            self._bounds = Bounds(n, self.n_clusters)
+            self._bounds = Bounds(n, d, self.n_clusters)
         found = self._pass(centers, add, inertia=False)
         partial = _side_by_side(found.lanes)
         return Step(partial, found.lanes, add == "all", self.labels, found.changed, found.doubtful, 0)
@@ -346,7 +347,7 @@ class Plan:
         request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, tests, inertia)
         found = self.operations.search_pass(request, self._workers)
         if self._bounds:
-            self._bounds.learn(tests, found.searched)
+            self._bounds.learn(tests, found.searched, found.changed)
         return found
 
     def _search(self, centers: Any, add_up: Callable[..., Partial] | None) -> Step:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import gpukmeans._bounds
 from gpukmeans import KMeans
 from gpukmeans._device import CPU
+from gpukmeans._frame import Frame
 from gpukmeans._kernels.cpu import native
 from gpukmeans._lloyd import update_centers
 from gpukmeans._plan import prepare
@@ -52,10 +53,11 @@ def check_every_iteration(X, C, iterations, weights=None):
         learn = gpukmeans._bounds.Bounds.learn
         centers = C.astype(np.float64)
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gpukmeans._bounds, "_SETTLED", 2.0)  # begin at once, however many rows move
             patch.setattr(
                 gpukmeans._bounds.Bounds,
                 "learn",
-                lambda self, tests, number: searched.append(number) or learn(self, tests, number),
+                lambda self, tests, number, new: searched.append(number) or learn(self, tests, number, new),
             )
             for _ in range(iterations):
                 step = plan.step(centers)
@@ -118,19 +120,40 @@ def test_bounds_skip_rows_of_structured_data():
     assert searched[-1] < 0.3 * len(X)
 
 
-@pytest.mark.parametrize(("d", "k", "rests"), [(30, 15, True), (60, 30, False)], ids=["cheap", "dear"])
-def test_bounds_rest_on_noise_where_searching_is_cheap(d, k, rests):
+@pytest.mark.parametrize(("d", "k", "waits"), [(30, 15, True), (60, 30, False)], ids=["cheap", "dear"])
+def test_bounds_wait_on_noise_where_searching_is_cheap(d, k, waits):
     rng = np.random.default_rng(1)
     X, rows = data(rng, "noise", 6_000, d, k)
     told = []
     learn = gpukmeans._bounds.Bounds.learn
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            gpukmeans._bounds.Bounds, "learn", lambda self, tests, n: told.append(tests) or learn(self, tests, n)
+            gpukmeans._bounds.Bounds,
+            "learn",
+            lambda self, tests, n, new: told.append(tests) or learn(self, tests, n, new),
         )
-        KMeans(k, init=X[rows], max_iter=6, tol=0).fit(X.astype(np.float32))
-    assert told[1].filter
-    assert sum(tests is None for tests in told) == (gpukmeans._bounds._REST if rests else 0)
+        KMeans(k, init=X[rows], max_iter=3, tol=0).fit(X.astype(np.float32))
+    if waits:
+        assert told[:3] == [None] * 3
+    else:
+        assert told[1].filter
+
+
+def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched():
+    bounds, centers = gpukmeans._bounds.Bounds(1000, 2, 10), np.arange(20.0).reshape(10, 2)
+    frame = Frame(np.zeros(2), 1.0, np.float32)
+    assert bounds.prepare(centers, frame) is None
+    bounds.learn(None, 1000, 30)
+    first = bounds.prepare(centers, frame)
+    assert not first.filter
+    bounds.learn(first, 1000, 500)
+    second = bounds.prepare(centers, frame)  # known, and kept although many rows move
+    assert second.filter
+    bounds.learn(second, 700, 30)
+    for _ in range(gpukmeans._bounds._REST):
+        assert bounds.prepare(centers, frame) is None
+        bounds.learn(None, 1000, 30)
+    assert not bounds.prepare(centers, frame).filter
 
 
 def test_the_checker_catches_bounds_that_are_too_bold(monkeypatch):

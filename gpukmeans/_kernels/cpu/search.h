@@ -64,9 +64,23 @@ template <class Row, class T> class Lane {
         else
             fresh_ = found_.at; // already of that width
         which_ = pieces.take<i64>(largest(filter_rows, room));
+        changed_rows_ = pieces.take<i32>(room);
+        gaps_ = pieces.take<float>(room);
+        uppers_ = pieces.take<float>(room);
+        spreads_ = pieces.take<float>(k_);
+        drifts_ = pieces.take<float>(k_);
+        fars_ = pieces.take<float>(lanes<float>);
+        nears_ = pieces.take<float>(lanes<float>);
+        fails_ = pieces.take<i32>(filter_rows);
         end_ = pieces.next;
-        if (scratch)
-            for (i64 q = 0; q < d_; q++) shift_[q] = static_cast<T>(s.frame.shift[q] * s.frame.scale);
+        if (!scratch) return;
+        for (i64 q = 0; q < d_; q++) shift_[q] = static_cast<T>(s.frame.shift[q] * s.frame.scale);
+        if (!s.bounds.upper) return;
+        for (i64 j = 0; j < k_; j++) { // a row of a centre with a twin is never held
+            spreads_[j] = s.targets.copied[j] > 0 ? -__builtin_inff() : static_cast<float>(s.bounds.spread[j]);
+            drifts_[j] = static_cast<float>(s.bounds.drift[j]);
+            if (k_ <= lanes<float>) fars_[j] = s.bounds.far_[j], nears_[j] = s.bounds.near_[j];
+        }
     }
 
     void run(i64 lane) {
@@ -96,13 +110,35 @@ template <class Row, class T> class Lane {
 
     void add(i64 i, i64 j, double sign) { add_to<Row>(s_.sums, lane_, k_, rows_, s_.weights, i, j, sign); }
 
-    // Rows a to b - 1 that a bound does not hold to their centres; their number.
+    // Rows a to b - 1 that no bound holds to their centres; their number. Where most are held, they are
+    // passed over a register at a time.
     i64 failing(i64 a, i64 b) {
+        constexpr i64 L = lanes<float>;
+        const i64 n = b - a, whole = k_ <= L ? n / L * L : 0;
         i64 m = 0;
-        for (i64 i = a; i < b; i++) {
+        auto take = [&](i64 p, i32 fails) {
+            which_[m] = a + p;
+            m += fails;
+        };
+        if (whole) {
+            const Vec<float> far_ = load(fars_), near_ = load(nears_);
+            for (i64 p = 0; p < whole; p += L) {
+                const Vec<i32> label = load(s_.labels + a + p);
+                const Vec<i32> held = (load(s_.bounds.gap + a + p) > pick(far_, label)) |
+                                      (load(s_.bounds.upper + a + p) < pick(near_, label));
+                store(fails_ + p, held + 1);
+            }
+            for (i64 p = 0; p < whole; p += L) {
+                i32 any = 0;
+                for (i64 r = 0; r < L; r++) any |= fails_[p + r];
+                if (any)
+                    for (i64 r = 0; r < L; r++) take(p + r, fails_[p + r]);
+            }
+        }
+        for (i64 p = whole; p < n; p++) {
+            const i64 i = a + p;
             const i32 j = s_.labels[i];
-            which_[m] = i;
-            m += !((s_.bounds.gap[i] > s_.bounds.far_[j]) | (s_.bounds.upper[i] < s_.bounds.near_[j]));
+            take(p, !((s_.bounds.gap[i] > s_.bounds.far_[j]) | (s_.bounds.upper[i] < s_.bounds.near_[j])));
         }
         return m;
     }
@@ -229,7 +265,9 @@ template <class Row, class T> class Lane {
     // r the norm of the farthest centre; see _frame.doubt_limit.
     void settle(const Batch &batch) {
         const i64 m = batch.m;
-        if (cut_.style == Style::direct)
+        const bool direct = cut_.style == Style::direct, bounds = s_.bounds.upper;
+        if (direct && !bounds && plainly_sure(m)) return;
+        if (direct)
             limits_direct(m);
         else
             limits_expanded(m);
@@ -244,7 +282,19 @@ template <class Row, class T> class Lane {
                 }
             doubtful_ += m - sure;
         }
-        if (s_.bounds.upper) write_bounds(batch);
+        if (bounds) write_bounds(batch);
+    }
+
+    // Whether no row is in doubt even with a larger limit that needs no root: 2 |x| sqrt(s) <= |x|^2 + s.
+    bool plainly_sure(i64 m) const {
+        const T u = unit_of<T>, d = static_cast<T>(d_), tiny = static_cast<T>(1e-36);
+        const T *best = found_.best, *second = found_.second, *size = found_.size;
+        Index<T> sure = 0;
+        for (i64 p = 0; p < m; p++) {
+            const T s = best[p], limit = s + 2 * u * ((d + 12) * s + 4 * size[p]) + tiny;
+            sure += second[p] > limit;
+        }
+        return sure == m;
     }
 
     void limits_direct(i64 m) {
@@ -252,15 +302,11 @@ template <class Row, class T> class Lane {
         const T *best = found_.best, *second = found_.second, *size = found_.size;
         T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
         for (i64 p = 0; p < m; p++) {
-            const T s = best[p], xx = size[p];
-            limit[p] = s + 2 * (u * ((d + 8) * s + 6 * root(xx * s)) + 32 * u * u * xx) + tiny;
+            const T s = best[p], xx = size[p], own = root(s), norm = root(xx);
+            limit[p] = s + 2 * (u * ((d + 8) * s + 6 * norm * own) + 32 * u * u * xx) + tiny;
+            upper[p] = own * (1 + (d + 8) * u) + 6 * u * norm;
+            other[p] = root(second[p]) * (1 - (d + 8) * u) - 6 * u * norm;
         }
-        if (s_.bounds.upper)
-            for (i64 p = 0; p < m; p++) {
-                const T norm = root(size[p]);
-                upper[p] = root(best[p]) * (1 + (d + 8) * u) + 6 * u * norm;
-                other[p] = root(second[p]) * (1 - (d + 8) * u) - 6 * u * norm;
-            }
     }
 
     void limits_expanded(i64 m) {
@@ -316,37 +362,47 @@ template <class Row, class T> class Lane {
         return label;
     }
 
-    // Rounded so that the bounds stay bounds: `gap` down, `upper` up.
+    // Rounded so that the bounds stay bounds: `gap` down, `upper` up, by more than the sums here err.
     void write_bounds(const Batch &batch) {
-        const float never = -__builtin_inff();
+        const float never = -__builtin_inff(), most = static_cast<float>(far_away), error = 4e-7f;
+        float *__restrict gaps = batch.which ? gaps_ : s_.bounds.gap + batch.first;
+        float *__restrict uppers = batch.which ? uppers_ : s_.bounds.upper + batch.first;
+        const i32 *fresh = fresh_;
+        const float *spreads = spreads_, *drifts = drifts_;
         for (i64 p = 0; p < batch.m; p++) {
-            const i64 i = batch.row(p), j = fresh_[p];
-            const double other = lower(static_cast<double>(other_[p]), far_away);
-            const float gap = static_cast<float>(other - upper_[p] + s_.bounds.spread[j]);
-            const float upper = static_cast<float>(upper_[p] - s_.bounds.drift[j]);
-            const bool tied = !(other > 0) || s_.targets.copied[j] > 0;
-            s_.bounds.gap[i] = tied ? never : gap - 2e-7f * __builtin_fabsf(gap);
-            s_.bounds.upper[i] = upper + 2e-7f * __builtin_fabsf(upper);
+            const float own = static_cast<float>(upper_[p]), drift = drifts[fresh[p]], spread = spreads[fresh[p]];
+            const float other = lower(static_cast<float>(other_[p]), most);
+            const float gap = (other - own) + spread - error * (other + own + __builtin_fabsf(spread));
+            gaps[p] = other > 0 ? gap : never;
+            uppers[p] = own - drift + error * (own + drift);
         }
+        if (batch.which)
+            for (i64 p = 0; p < batch.m; p++) {
+                s_.bounds.gap[batch.which[p]] = gaps[p];
+                s_.bounds.upper[batch.which[p]] = uppers[p];
+            }
     }
 
     void relabel(const Batch &batch) {
         i64 changed = 0;
         if (batch.which)
-            for (i64 p = 0; p < batch.m; p++) changed += fresh_[p] != s_.labels[batch.which[p]];
-        else
-            changed = differing(fresh_, s_.labels + batch.first, batch.m);
-        changed_ += changed;
-        if (changed == 0) return;
-        for (i64 p = 0; p < batch.m; p++) {
-            const i64 i = batch.row(p);
-            const i32 before = s_.labels[i], now = fresh_[p];
-            if (before == now) continue;
-            if (s_.add == Add::moves) {
-                add(i, now, 1.0);
-                add(i, before, -1.0);
+            for (i64 p = 0; p < batch.m; p++) {
+                changed_rows_[changed] = static_cast<i32>(p);
+                changed += fresh_[p] != s_.labels[batch.which[p]];
             }
-            s_.labels[i] = now;
+        else if (differing(fresh_, s_.labels + batch.first, batch.m))
+            for (i64 p = 0; p < batch.m; p++) {
+                changed_rows_[changed] = static_cast<i32>(p);
+                changed += fresh_[p] != s_.labels[batch.first + p];
+            }
+        changed_ += changed;
+        for (i64 c = 0; c < changed; c++) {
+            const i64 p = changed_rows_[c], i = batch.row(p);
+            if (s_.add == Add::moves) {
+                add(i, fresh_[p], 1.0);
+                add(i, s_.labels[i], -1.0);
+            }
+            s_.labels[i] = fresh_[p];
         }
     }
 
@@ -364,8 +420,9 @@ template <class Row, class T> class Lane {
     const T scale_;
     T *shift_, *line_, *x_, *limit_, *upper_, *other_;
     Found<T> found_;
-    i32 *fresh_;
+    i32 *fresh_, *changed_rows_, *fails_;
     i64 *which_;
+    float *gaps_, *uppers_, *spreads_, *drifts_, *fars_, *nears_;
     std::uintptr_t end_;
     i64 lane_ = 0;
     double inertia_ = 0;

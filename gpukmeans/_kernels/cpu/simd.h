@@ -62,6 +62,17 @@ template <class T, class U> GPUKMEANS_INLINE Vec<T> load_as(const U *p) {
 // value - 0 is the value, also for minus zero: the compiler leaves a broadcast.
 template <class T> GPUKMEANS_INLINE Vec<T> fill(T value) { return value - Vec<T>{}; }
 
+// Entries of a table that fits a register, by their indices.
+GPUKMEANS_INLINE Vec<float> pick(Vec<float> table, Vec<i32> index) {
+#if defined(__clang__)
+    Vec<float> picked;
+    for (int i = 0; i < lanes<float>; i++) picked[i] = table[index[i]];
+    return picked;
+#else
+    return __builtin_shuffle(table, index);
+#endif
+}
+
 template <class V> GPUKMEANS_INLINE V lower(V a, V b) { return a < b ? a : b; }
 template <class V> GPUKMEANS_INLINE V higher(V a, V b) { return a > b ? a : b; }
 
