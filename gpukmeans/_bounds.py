@@ -31,7 +31,7 @@ _LEAST, _CHEAP = 16, 512  # n_features * n_clusters
 _SETTLED = 0.05
 
 # Distances between centres are computed anew when that costs less than one in so many of a pass.
-_SEPARATION_SHARE = 50
+_SEPARATION_SHARE = 200
 
 _UP, _DOWN = 1 + 1e-12, 1 - 1e-12  # rounding of float64 sums and roots
 _FLOAT = 2e-7  # rounding to float32, and a little
@@ -121,10 +121,12 @@ class Bounds:
             return  # the old ones, less what the centres have moved since, still are bounds
         seen = (centers - frame.shift) * frame.scale
         norms = np.einsum("ij,ij->i", seen, seen)
-        squared = norms[:, None] + norms[None, :] - 2.0 * (seen @ seen.T)
-        np.fill_diagonal(squared, np.inf)
         noise = 2.0**-52 * (centers.shape[1] + 8) * 2 * (norms + norms.max(initial=0.0))
-        nearest = squared.min(axis=1, initial=np.inf) - noise
+        squared = seen @ seen.T  # k x k: everything after this in place
+        squared *= -2.0
+        squared += norms
+        np.fill_diagonal(squared, np.inf)
+        nearest = norms + squared.min(axis=1, initial=np.inf) - noise
         self._separation = 0.5 * np.sqrt(np.clip(nearest, 0.0, 1e28)) * _DOWN
         self._separated = self._spread
 
