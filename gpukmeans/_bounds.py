@@ -20,15 +20,17 @@ import numpy as np
 
 from ._frame import Frame
 
-# Where a search costs little, a pass in which more than this share of the rows had to be searched did
-# not pay; bounds rest then. Where it costs much, looking at them is as good as free.
+# n_features * n_clusters from which bounds are kept at all, and up to which a search is cheap. Where it is
+# not, looking at bounds is as good as free.
+_LEAST, _CHEAP = 16, 512
+
+# Where a search is cheap, bounds are begun once fewer than this share of the rows change their clusters in
+# a pass: before, hardly a row would be held.
+_SETTLED = 0.05
+
+# There, a pass in which more than this share of the rows had to be searched did not pay, and bounds rest.
 _WORTH = 0.6
 _REST = 4  # passes
-_LEAST, _CHEAP = 16, 512  # n_features * n_clusters
-
-# There, bounds are not begun either while centres still move so far that more than this share of the rows change
-# their clusters in a pass: hardly a row would be held.
-_SETTLED = 0.05
 
 # Distances between centres are computed anew when that costs less than one in so many of a pass.
 _SEPARATION_SHARE = 200

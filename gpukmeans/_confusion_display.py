@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import metrics
 from ._drawing import FAINT, INK, dress, given_or_new, ink_on, one_per_row, predictions, settle, shorten
+from ._matching import distinct, match_labels, matched_confusion_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,10 +120,10 @@ class MatchedConfusionDisplay:
         """
         y_true = one_per_row(y_true, None, "y_true")
         labels = one_per_row(labels, y_true.size, "labels")
-        matrix = metrics.matched_confusion_matrix(y_true, labels)
-        class_of = metrics.match_labels(y_true, labels)
+        matrix = matched_confusion_matrix(y_true, labels)
+        class_of = match_labels(y_true, labels)
         stands = {matched: cluster for cluster, matched in class_of.items() if matched is not None}
-        classes = metrics._unique(y_true)[0].tolist()
+        classes = distinct(y_true)[0].tolist()
         left_over = [cluster for cluster, matched in class_of.items() if matched is None]
         clusters = [*(stands.get(name) for name in classes), *left_over]
         names = classes if display_labels is None else list(display_labels)

@@ -140,7 +140,7 @@ class Plan:
         self._one_blas_thread = False
 
     def _hold_blas(self) -> None:
-        """Hold BLAS at one thread until the end, where array code calls it or the kernels' threads follow it."""
+        """Hold BLAS at one thread until the end: the plan's own threads need the cores, also from its idle ones."""
         if self.device.kind == "cpu" and not self._one_blas_thread:
             self._held.enter_context(one_blas_thread())
             self._one_blas_thread = True
@@ -338,7 +338,7 @@ class Plan:
         n, d = self.rows.shape
         if self._bounds is None and worth_keeping(d, self.n_clusters):
             self._bounds = Bounds(n, d, self.n_clusters)
-            self._hold_blas()  # its threads would wait for more work on the cores that the pass needs
+            self._hold_blas()  # it separates the centres
         found = self._pass(centers, add, inertia=False)
         partial = _side_by_side(found.lanes)
         return Step(partial, found.lanes, add == "all", self.labels, found.changed, found.doubtful, 0)

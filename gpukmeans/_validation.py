@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
 from ._device import home_of, is_device_array, is_single, namespace, scope, to_host
 
@@ -158,3 +158,15 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
 def result_dtype(X: Any) -> type:
     """The dtype of published centres: float32 for float32 rows, else float64 (scikit-learn's rule)."""
     return np.float32 if is_single(X.dtype) else np.float64
+
+
+def check_labels(labels: Any, n_samples: int, name: str = "labels") -> np.ndarray:
+    """Labels of any type, (n,), on the host."""
+    labels = to_host(labels) if is_device_array(labels) else labels
+    labels = column_or_1d(labels)
+    if labels.shape[0] != n_samples:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {[n_samples, labels.shape[0]]}\n"
+            f"{name} needs one entry for each of the {n_samples} rows, but has {labels.shape[0]}."
+        )
+    return labels

@@ -33,7 +33,7 @@ FLOORS = [
     },
     {"_distances"},
     {"_plan", "_validation"},
-    {"_lloyd", "_seeding", "_silhouette"},
+    {"_lloyd", "_matching", "_seeding", "_silhouette"},
     {"kmeans"},
     {"metrics"},
     {"_drawing"},

@@ -20,9 +20,12 @@ import figures
 import jobs
 import measure
 import page
+import passes
 import peers
 import results
 import run
+
+from gpukmeans._kernels.cpu import native
 
 TWO = ("gpukmeans", "scikit-learn")
 
@@ -408,3 +411,21 @@ def test_commands_of_the_page_are_understood():
         found = [results.key_of(spec) for spec in run.specs(options)]
         result = result if result["job"] != "random" else result | {"kind": cases.random_shapes()[7][1]}
         assert results.key_of(result | ({"max_iter": 0} if result["job"] == "nine" else {})) in found
+
+
+@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+def test_the_passes_of_a_fit_are_told_one_by_one(capsys, monkeypatch):
+    monkeypatch.setattr("gpukmeans._plan._IN_ONE_CALL", 0)
+    assert passes.main(["t", "--kind", "blobs", "--iterations", "3"]) == 0
+    *told, total = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in told]
+    assert names[0] == "moments_pass"
+    assert names.count("search_pass") == 4  # three iterations, and the last assignment
+    assert f"{len(told)} passes" in total
+    assert "100.0% searched      2000 new labels" in told[1]
+
+
+def test_array_code_has_no_passes_to_tell(capsys, monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy")
+    assert passes.main(["t", "--iterations", "1"]) == 2
+    assert "turned off" in capsys.readouterr().out

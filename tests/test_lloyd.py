@@ -129,3 +129,16 @@ def test_grid_covers_every_row_once(n, d, k, kind):
     assert all(a[1] == b[0] for a, b in pairwise(tiles))
     assert all(stop - start == grid.tile for start, stop in tiles[:-1])
     assert len(grid.lanes) <= 64
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_distinct_clusters_are_counted_to_the_last_row(k):
+    """The only row of the second cluster is the last of many."""
+    X = np.zeros((140_000, 1))
+    X[-1] = 1.0
+    model = KMeans(k, init=np.array([[0.0], [1.0], [0.0]])[:k])
+    if k == 2:
+        assert np.bincount(model.fit(X).labels_).tolist() == [139_999, 1]
+    else:
+        with pytest.warns(ConvergenceWarning, match=r"distinct clusters \(2\) found smaller than n_clusters \(3\)"):
+            model.fit(X)

@@ -25,7 +25,7 @@ def ours():
 
 @pytest.mark.parametrize("kernels", ["1", "numpy"])
 def test_threads_are_joined_and_blas_is_given_back(monkeypatch, kernels):
-    """NumPy's kernels hold BLAS at one thread; the compiled ones do not use it."""
+    """NumPy's kernels hold BLAS at one thread from the start, the compiled ones only once they keep bounds."""
     monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "3")
     monkeypatch.setenv("GPUKMEANS_KERNELS", kernels)
     X = np.random.default_rng(0).normal(size=(60_000, 8))

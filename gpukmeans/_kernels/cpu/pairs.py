@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._threads import Workers
 from . import native
-from .passes import taken_as_they_are
+from .passes import drive, taken_as_they_are
 
 _SUMS_BYTES = 32_000_000  # of the sums of all rows: beyond, distances are computed once for each of their two rows
 _TILE_SUMS = 1 << 20  # of a tile without them (8 MB)
@@ -44,17 +44,7 @@ def _each_once(task: dict[str, Any], n_columns: int, done: Callable[..., None], 
     """The sums of all rows at once, (n_columns, n)."""
     n, tile = task["rows"].shape[0], task["tile"]
     sums = np.zeros((n_columns, n))
-    one_pass = native().PairPass(**task, sums=sums)
-
-    def work(_: int, space: Any) -> None:
-        while one_pass.run(_CALL):
-            pass
-
-    try:
-        workers.run(work, range(workers.threads))
-    except BaseException:
-        one_pass.stop()
-        raise
+    drive(native().PairPass(**task, sums=sums), _CALL, workers, workers.threads)
     workers.run(lambda a, space: done(a, sums[:, a : a + tile]), range(0, n, tile))
 
 

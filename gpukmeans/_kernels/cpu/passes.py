@@ -149,7 +149,7 @@ def _run(
     by_lane: dict[str, Any],
     workers: Workers,
 ) -> None:
-    """Run a pass in as many threads as there are; Ctrl-C leaves out the lanes that nobody has begun."""
+    """Run a pass over rows as they are, or converted part by part."""
     make = getattr(native(), name)
     if not taken_as_they_are(rows):
         workers.run(
@@ -157,13 +157,22 @@ def _run(
         )
         return
     one_pass = make(rows=rows, edges=edges, **fixed, **by_row, **by_lane)
+    drive(one_pass, _CALL, workers, edges.size - 1)
+
+
+def drive(one_pass: Any, tasks: int, workers: Workers, most: int) -> None:
+    """Run a pass in all threads, but no more than `most`.
+
+    They come back after so many tasks each: then the main thread looks for Ctrl-C, upon which the tasks
+    that nobody has begun are left out.
+    """
 
     def work(_: int, space: Any) -> None:
-        while one_pass.run(_CALL):  # come back now and then: the main thread looks for Ctrl-C
+        while one_pass.run(tasks):
             pass
 
     try:
-        workers.run(work, range(min(workers.threads, edges.size - 1)))
+        workers.run(work, range(min(workers.threads, most)))
     except BaseException:
         one_pass.stop()
         raise

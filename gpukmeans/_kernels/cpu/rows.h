@@ -6,6 +6,16 @@
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
+constexpr i64 smallest(i64 a, i64 b) { return a < b ? a : b; }
+constexpr i64 largest(i64 a, i64 b) { return a > b ? a : b; }
+
+// Some rows: those listed, or without a list the ones from `first` on.
+struct Batch {
+    i64 first, m;
+    const i64 *which;
+    i64 row(i64 p) const { return which ? which[p] : first + p; }
+};
+
 template <class Row> GPUKMEANS_INLINE const Row *row_of(const Rows &rows, i64 i) {
     return static_cast<const Row *>(rows.data) + i * rows.row_step;
 }

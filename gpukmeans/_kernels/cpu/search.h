@@ -4,17 +4,12 @@
 // filter lets through changes a bit of the result.
 #pragma once
 
+#include "bounds.h"
 #include "tiles.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
-constexpr i64 filter_rows = 4096; // rows whose bounds are looked at before the searching starts
-constexpr double far_away = 1e14; // distances to centres beyond `far_norm` are only known to be far
-
 template <class T> constexpr T unit_of = sizeof(T) == 4 ? T(0x1p-24) : T(0x1p-53);
-
-constexpr i64 smallest(i64 a, i64 b) { return a < b ? a : b; }
-constexpr i64 largest(i64 a, i64 b) { return a > b ? a : b; }
 
 // How a search is cut up: rows in a batch, and centres that stay in the second-level cache.
 struct Cut {
@@ -33,54 +28,32 @@ template <class T> Cut cut_of(i64 k, i64 d) {
     return {style, tile_rows<T> * largest(centers >= k ? 1 : 4, tiles), tile_rows<T>, centers};
 }
 
-// Some rows: those listed, or without a list the ones from `first` on.
-struct Batch {
-    i64 first, m;
-    const i64 *which;
-    i64 row(i64 p) const { return which ? which[p] : first + p; }
-};
-
 template <class Row, class T> class Lane {
   public:
     static i64 scratch_bytes(const Search &s) {
-        return static_cast<i64>(Lane(s, nullptr).end_); // laid out from address zero, nothing is written
+        return static_cast<i64>(Lane(s, nullptr).pieces_.next); // laid out from address zero, nothing is written
     }
 
     Lane(const Search &s, char *scratch)
         : s_(s), rows_(s.rows), d_(s.rows.d), k_(s.targets.k), cut_(cut_of<T>(k_, d_)),
           centers_(static_cast<const T *>(s.targets.groups)), norms_(static_cast<const T *>(s.targets.norms)),
-          scale_(static_cast<T>(s.frame.scale)) {
-        Pieces pieces{reinterpret_cast<std::uintptr_t>(scratch)};
-        const i64 room = cut_.batch + tile_rows<T>;
-        shift_ = pieces.take<T>(padded<T>(d_));
-        line_ = pieces.take<T>(padded<T>(d_));
-        x_ = pieces.take<T>(room * padded<T>(d_));
-        found_ = {pieces.take<T>(room), pieces.take<T>(room), pieces.take<Index<T>>(room), pieces.take<T>(room)};
-        limit_ = pieces.take<T>(room);
-        upper_ = pieces.take<T>(room);
-        other_ = pieces.take<T>(room);
+          scale_(static_cast<T>(s.frame.scale)), room_(cut_.batch + tile_rows<T>),
+          pieces_{reinterpret_cast<std::uintptr_t>(scratch)}, bounds_(s, pieces_, room_, scratch) {
+        shift_ = pieces_.take<T>(padded<T>(d_));
+        line_ = pieces_.take<T>(padded<T>(d_));
+        x_ = pieces_.take<T>(room_ * padded<T>(d_));
+        found_ = {pieces_.take<T>(room_), pieces_.take<T>(room_), pieces_.take<Index<T>>(room_), pieces_.take<T>(room_)};
+        limit_ = pieces_.take<T>(room_);
+        upper_ = pieces_.take<T>(room_);
+        other_ = pieces_.take<T>(room_);
         if constexpr (sizeof(T) == 8)
-            fresh_ = pieces.take<i32>(room);
+            fresh_ = pieces_.take<i32>(room_);
         else
             fresh_ = found_.at; // already of that width
-        which_ = pieces.take<i64>(largest(filter_rows, room));
-        changed_rows_ = pieces.take<i32>(room);
-        gaps_ = pieces.take<float>(room);
-        uppers_ = pieces.take<float>(room);
-        spreads_ = pieces.take<float>(k_);
-        drifts_ = pieces.take<float>(k_);
-        fars_ = pieces.take<float>(lanes<float>);
-        nears_ = pieces.take<float>(lanes<float>);
-        fails_ = pieces.take<i32>(filter_rows);
-        end_ = pieces.next;
-        if (!scratch) return;
-        for (i64 q = 0; q < d_; q++) shift_[q] = static_cast<T>(s.frame.shift[q] * s.frame.scale);
-        if (!s.bounds.upper) return;
-        for (i64 j = 0; j < k_; j++) { // a row of a centre with a twin is never held
-            spreads_[j] = s.targets.copied[j] > 0 ? -__builtin_inff() : static_cast<float>(s.bounds.spread[j]);
-            drifts_[j] = static_cast<float>(s.bounds.drift[j]);
-            if (k_ <= lanes<float>) fars_[j] = s.bounds.far_[j], nears_[j] = s.bounds.near_[j];
-        }
+        which_ = pieces_.take<i64>(largest(filter_rows, room_));
+        changed_rows_ = pieces_.take<i32>(room_);
+        if (scratch)
+            for (i64 q = 0; q < d_; q++) shift_[q] = static_cast<T>(s.frame.shift[q] * s.frame.scale);
     }
 
     void run(i64 lane) {
@@ -90,7 +63,7 @@ template <class Row, class T> class Lane {
         const i64 range = s_.bounds.filter ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
-            const i64 m = s_.bounds.filter ? failing(a, b) : b - a;
+            const i64 m = s_.bounds.filter ? bounds_.failing(a, b, which_) : b - a;
             for (i64 i = 0; i < m; i += cut_.batch)
                 search_batch({a + i, smallest(cut_.batch, m - i), s_.bounds.filter ? which_ + i : nullptr});
             searched_ += m;
@@ -109,39 +82,6 @@ template <class Row, class T> class Lane {
     double exact(i64 i, i64 j) const { return exact_distance<Row>(rows_, i, s_.targets.exact + j * d_); }
 
     void add(i64 i, i64 j, double sign) { add_to<Row>(s_.sums, lane_, k_, rows_, s_.weights, i, j, sign); }
-
-    // Rows a to b - 1 that no bound holds to their centres; their number. Where most are held, they are
-    // passed over a register at a time.
-    i64 failing(i64 a, i64 b) {
-        constexpr i64 L = lanes<float>;
-        const i64 n = b - a, whole = k_ <= L ? n / L * L : 0;
-        i64 m = 0;
-        auto take = [&](i64 p, i32 fails) {
-            which_[m] = a + p;
-            m += fails;
-        };
-        if (whole) {
-            const Vec<float> far_ = load(fars_), near_ = load(nears_);
-            for (i64 p = 0; p < whole; p += L) {
-                const Vec<i32> label = load(s_.labels + a + p);
-                const Vec<i32> held = (load(s_.bounds.gap + a + p) > pick(far_, label)) |
-                                      (load(s_.bounds.upper + a + p) < pick(near_, label));
-                store(fails_ + p, held + 1);
-            }
-            for (i64 p = 0; p < whole; p += L) {
-                i32 any = 0;
-                for (i64 r = 0; r < L; r++) any |= fails_[p + r];
-                if (any)
-                    for (i64 r = 0; r < L; r++) take(p + r, fails_[p + r]);
-            }
-        }
-        for (i64 p = whole; p < n; p++) {
-            const i64 i = a + p;
-            const i32 j = s_.labels[i];
-            take(p, !((s_.bounds.gap[i] > s_.bounds.far_[j]) | (s_.bounds.upper[i] < s_.bounds.near_[j])));
-        }
-        return m;
-    }
 
     void search_batch(const Batch &batch) {
         const i64 full = (batch.m + cut_.multiple - 1) / cut_.multiple * cut_.multiple;
@@ -282,7 +222,7 @@ template <class Row, class T> class Lane {
                 }
             doubtful_ += m - sure;
         }
-        if (bounds) write_bounds(batch);
+        if (bounds) bounds_.write(batch, fresh_, upper_, other_);
     }
 
     // Whether no row is in doubt even with a larger limit that needs no root: 2 |x| sqrt(s) <= |x|^2 + s.
@@ -362,39 +302,13 @@ template <class Row, class T> class Lane {
         return label;
     }
 
-    // Rounded so that the bounds stay bounds: `gap` down, `upper` up, by more than the sums here err.
-    void write_bounds(const Batch &batch) {
-        const float never = -__builtin_inff(), most = static_cast<float>(far_away), error = 4e-7f;
-        float *__restrict gaps = batch.which ? gaps_ : s_.bounds.gap + batch.first;
-        float *__restrict uppers = batch.which ? uppers_ : s_.bounds.upper + batch.first;
-        const i32 *fresh = fresh_;
-        const float *spreads = spreads_, *drifts = drifts_;
-        for (i64 p = 0; p < batch.m; p++) {
-            const float own = static_cast<float>(upper_[p]), drift = drifts[fresh[p]], spread = spreads[fresh[p]];
-            const float other = lower(static_cast<float>(other_[p]), most);
-            const float gap = (other - own) + spread - error * (other + own + __builtin_fabsf(spread));
-            gaps[p] = other > 0 ? gap : never;
-            uppers[p] = own - drift + error * (own + drift);
-        }
-        if (batch.which)
-            for (i64 p = 0; p < batch.m; p++) {
-                s_.bounds.gap[batch.which[p]] = gaps[p];
-                s_.bounds.upper[batch.which[p]] = uppers[p];
-            }
-    }
-
     void relabel(const Batch &batch) {
+        if (!batch.which && !differing(fresh_, s_.labels + batch.first, batch.m)) return;
         i64 changed = 0;
-        if (batch.which)
-            for (i64 p = 0; p < batch.m; p++) {
-                changed_rows_[changed] = static_cast<i32>(p);
-                changed += fresh_[p] != s_.labels[batch.which[p]];
-            }
-        else if (differing(fresh_, s_.labels + batch.first, batch.m))
-            for (i64 p = 0; p < batch.m; p++) {
-                changed_rows_[changed] = static_cast<i32>(p);
-                changed += fresh_[p] != s_.labels[batch.first + p];
-            }
+        for (i64 p = 0; p < batch.m; p++) {
+            changed_rows_[changed] = static_cast<i32>(p);
+            changed += fresh_[p] != s_.labels[batch.row(p)];
+        }
         changed_ += changed;
         for (i64 c = 0; c < changed; c++) {
             const i64 p = changed_rows_[c], i = batch.row(p);
@@ -418,12 +332,13 @@ template <class Row, class T> class Lane {
     const Cut cut_;
     const T *centers_, *norms_;
     const T scale_;
+    const i64 room_; // rows that every array of a batch has room for
+    Pieces pieces_;
+    RowBounds bounds_;
     T *shift_, *line_, *x_, *limit_, *upper_, *other_;
     Found<T> found_;
-    i32 *fresh_, *changed_rows_, *fails_;
+    i32 *fresh_, *changed_rows_;
     i64 *which_;
-    float *gaps_, *uppers_, *spreads_, *drifts_, *fars_, *nears_;
-    std::uintptr_t end_;
     i64 lane_ = 0;
     double inertia_ = 0;
     i64 changed_ = 0, doubtful_ = 0, searched_ = 0;
