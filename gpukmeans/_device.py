@@ -62,7 +62,12 @@ def namespace(x: Any) -> Any:
 
 def is_single(dtype: Any) -> bool:
     """Whether a dtype of any namespace is float32."""
-    return "float32" in str(dtype)
+    return dtype == np.float32 if isinstance(dtype, (type, np.dtype)) else "float32" in str(dtype)
+
+
+def result_dtype(X: Any) -> type:
+    """The dtype of published centres: float32 for float32 rows, else float64 (scikit-learn's rule)."""
+    return np.float32 if is_single(X.dtype) else np.float64
 
 
 def placement(x: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import namespace, placement, put, to_host
+from ._device import namespace, placement, put, result_dtype, to_host
 from ._plan import Partial, Plan, Step
 
 
@@ -29,19 +29,20 @@ class Record(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """The outcome of one run."""
+    """The outcome of one run, on the device."""
 
-    centers: Any  # (k, d) float64
+    centers: Any  # (k, d) float64, already rounded to the dtype of the results
+    labels: Any  # (n,) int32, nearest of these centres
+    inertia: float
     n_iter: int
 
 
 def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, verbose: int) -> Fit:
-    """Run Lloyd's algorithm from given centres, with scikit-learn's stopping rules.
+    """Run Lloyd's algorithm from given centres, with scikit-learn's stopping rules, and assign once more at its end.
 
     Parameters
     ----------
     plan : Plan
-        Its `labels` are the ones of the last iteration afterwards.
     centers : array of shape (k, d), float64, on the plan's device
     max_iter : int
     tol : float
@@ -52,9 +53,9 @@ def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, verbose: int) 
     plan.start()
     done = 0
     if not verbose:
-        centers, done, more = plan.loop(centers, max_iter, tol)
-        if not more:
-            return Fit(centers, done)
+        centers, done, inertia = plan.loop(centers, max_iter, tol)
+        if inertia is not None:
+            return Fit(centers, plan.labels, inertia, done)
     for iteration in range(done, max_iter):
         step, moved, record = _iterate(plan, centers)
         plan.keep(step, record.changed)
@@ -71,7 +72,14 @@ def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, verbose: int) 
             break
     if not step.exact:  # end on sums that no difference has rounded
         centers = update_centers(plan.add_up(step.labels), centers, plan.frame.shift)
-    return Fit(centers, iteration + 1)
+    centers = rounded(centers, result_dtype(plan.rows))
+    return Fit(centers, *plan.judge(centers), iteration + 1)
+
+
+def rounded(centers: Any, dtype: type) -> Any:
+    """float64 centres with the values they have when they are published in that dtype."""
+    xp = namespace(centers)
+    return xp.astype(xp.astype(centers, getattr(xp, dtype.__name__)), xp.float64)
 
 
 def _iterate(plan: Plan, centers: Any) -> tuple[Step, Any, Record]:

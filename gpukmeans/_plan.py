@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -103,18 +104,23 @@ class Plan:
         n, d = rows.shape
         self.rows, self.weights, self.n_clusters = rows, weights, n_clusters
         self.frame, self.device, self.xp = frame, device, namespace(rows)
-        self.grid = make_grid(n, d, n_clusters, device.kind)
         self.operations: Operations = operations(rows)
         self.start()
         threads = n_threads() if device.kind == "cpu" and n * d * n_clusters > _ONE_THREAD else 1
-        self._workers = Workers(min(threads, len(self.grid.lanes)))
-        self._block = self._block_rows()
-        self._capacity = max(16, min(self._block, (1 << 21) // (n_clusters * d)))
+        self._workers = Workers(threads)
+        self._capacity = max(16, (1 << 21) // (n_clusters * d))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
         self._held = ExitStack()
         self._one_blas_thread = False
 
-    def _block_rows(self) -> int:
+    @cached_property
+    def grid(self) -> Grid:
+        """The lanes of the array bodies' passes and of k-means++."""
+        n, d = self.rows.shape
+        return make_grid(n, d, self.n_clusters, self.device.kind)
+
+    @cached_property
+    def _block(self) -> int:
         """Rows whose distances are held at once: as many as the scratch memory of a thread takes."""
         k, size = self.n_clusters, 4 if is_single(self.frame.dtype) else 8
         each = k * (size + 3) + 2 * self.rows.shape[1] * size
@@ -173,7 +179,7 @@ class Plan:
         exact = self.operations.accumulate_moves is None or not few
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
-    def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, bool]:
+    def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, float | None]:
         """Begin Lloyd's algorithm: in one call, as far as that goes, if the problem is small.
 
         Returns
@@ -181,14 +187,15 @@ class Plan:
         centers : (k, d) float64
         done : int
             Iterations.
-        more : bool
-            Whether the next iteration has to be done by `step`: the loop has not ended.
+        inertia : float or None
+            If the algorithm has ended: then the centres are rounded to the dtype of the results, and the
+            plan's labels are for these. Otherwise the next iteration has to be done by `step`.
         """
         if self.operations.loop is None or self.rows.shape[0] * centers.size > _IN_ONE_CALL:
-            return centers, 0, True
+            return centers, 0, None
         centers = centers.copy()
-        done, empty = self.operations.loop(self.rows, self.weights, self.frame, centers, self.labels, max_iter, tol)
-        return centers, done, empty
+        done, inertia = self.operations.loop(self.rows, self.weights, self.frame, centers, self.labels, max_iter, tol)
+        return centers, done, inertia
 
     def add_up(self, labels: Any) -> Partial:
         """Sums of the clusters of any labels, from all rows."""
@@ -469,12 +476,14 @@ def _reference(rows: Any, dtype: Any) -> np.ndarray:
     """
     step = max(1, rows.shape[0] // _SAMPLE)
     with np.errstate(all="ignore"):
-        sample = to_host(rows[::step, :]).astype(np.float64)
-        mean, spread = sample.mean(axis=0), sample.std(axis=0)
-        exponent = np.floor(np.log2(spread))
-        grid = np.exp2(np.where(np.isfinite(exponent), exponent, 0.0) - 3)
-        near = np.where(np.isfinite(exponent) & np.isfinite(mean), np.rint(mean / grid) * grid, mean)
-        near = np.where(sample.min(axis=0) == sample.max(axis=0), sample[0], near)
+        sample = np.array(to_host(rows[::step, :]).T, dtype=np.float64, order="C")  # rows of few features add slowly
+        mean, low, high = sample.sum(axis=1) / sample.shape[1], sample.min(axis=1), sample.max(axis=1)
+        centred = sample - mean[:, None]
+        variance = np.einsum("ij,ij->i", centred, centred) / sample.shape[1]
+        known = np.isfinite(mean) & np.isfinite(variance)
+        grid = np.ldexp(1.0, np.frexp(np.where(known, variance, 1.0))[1] // 2 - 4)
+        near = np.where(known, np.rint(mean / grid) * grid, mean)
+        near = np.where(low == high, sample[:, 0], near)
         if is_single(dtype):
             near = near.astype(np.float32).astype(np.float64)
     return np.where(np.isfinite(near), near, 0.0)

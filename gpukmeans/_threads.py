@@ -73,7 +73,9 @@ class Workers:
         results: list[Any] = [None] * len(items)
         queue = iter(range(len(items)))
         with uninterrupted():
-            drains = [self._pool.submit(self._drain, task, items, queue, results, s) for s in self._spaces[1:]]
+            drains = [
+                self._pool.submit(self._drain, task, items, queue, results, s) for s in self._spaces[1 : len(items)]
+            ]
         self._drain(task, items, queue, results, self._spaces[0])
         for drain in drains:
             drain.result()
@@ -94,11 +96,13 @@ class Workers:
 
     def close(self) -> None:
         """Stop after the items in work and join every thread."""
+        if self._pool is None:
+            self._stop.clear()
+            return
         with uninterrupted():
             self._stop.set()
-            if self._pool is not None:
-                self._pool.shutdown(wait=True, cancel_futures=True)
-                self._pool = None
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
             self._stop.clear()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
-from ._device import home_of, is_device_array, is_single, namespace, scope, to_host
+from ._device import home_of, is_device_array, namespace, result_dtype, scope, to_host
 
 # Largest magnitude whose square, summed over a great many rows, still fits into float64.
 LARGEST = 1e140
@@ -31,6 +31,10 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
         scikit-learn's, for NaN, infinities, one dimension, no rows, text, complex or sparse data, and
         another number of features than in `fit`.
     """
+    if _is_plain(X, min_samples) and (estimator is None or reset or _as_in_fit(X, estimator)):
+        if estimator is not None:
+            _check_feature_count(X, estimator, reset)
+        return X
     if issparse(X):
         raise TypeError(
             "Sparse data was passed for X, but dense data is required. "
@@ -50,6 +54,22 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
         raise ValueError(f"X has dtype {X.dtype}, but rows of real numbers are needed. Convert it to float64 first.")
     _check_magnitude(X, "X")
     return X
+
+
+def _is_plain(x: Any, min_samples: int = 1) -> bool:
+    """Whether x is a matrix that all checks would pass and give back as it is; they cost more than a small fit."""
+    if type(x) is not np.ndarray or x.ndim != 2 or x.dtype not in (np.float32, np.float64):
+        return False
+    if x.shape[0] < max(1, min_samples) or x.shape[1] < 1:
+        return False
+    with np.errstate(all="ignore"):
+        if x.dtype == np.float32:
+            return bool(np.isfinite(x.sum()))
+        return max(float(x.max()), -float(x.min())) <= LARGEST  # NaN is not
+
+
+def _as_in_fit(X: np.ndarray, estimator: Any) -> bool:
+    return X.shape[1] == estimator.n_features_in_ and not hasattr(estimator, "feature_names_in_")
 
 
 def _check_magnitude(values: Any, name: str) -> None:
@@ -144,7 +164,9 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
     """
     if is_device_array(centers):
         centers = to_host(centers)
-    centers = check_array(centers, dtype=result_dtype(X), copy=True, order="C", input_name="init")
+    dtype = result_dtype(X)
+    if not (_is_plain(centers) and centers.dtype == dtype):
+        centers = check_array(centers, dtype=dtype, order="C", input_name="init")
     for axis, wanted, what in (
         (0, n_clusters, "the number of clusters"),
         (1, X.shape[1], "the number of features of the data"),
@@ -152,12 +174,7 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
         if centers.shape[axis] != wanted:
             raise ValueError(f"The shape of the initial centers {centers.shape} does not match {what} {wanted}.")
     _check_magnitude(centers, "init")
-    return centers.astype(np.float64)
-
-
-def result_dtype(X: Any) -> type:
-    """The dtype of published centres: float32 for float32 rows, else float64 (scikit-learn's rule)."""
-    return np.float32 if is_single(X.dtype) else np.float64
+    return centers.astype(np.float64, order="C")
 
 
 def check_labels(labels: Any, n_samples: int, name: str = "labels") -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from functools import lru_cache
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import (
@@ -18,26 +19,17 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints, validate_params
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ._device import Device, home_of, is_device_array, namespace, resolve, scope, to_device, to_host
+from ._device import Device, home_of, is_device_array, namespace, resolve, result_dtype, scope, to_device, to_host
 from ._kernels import advise, in_use
-from ._lloyd import lloyd
+from ._lloyd import Fit, lloyd
 from ._plan import Plan, plan_about, prepare
 from ._seeding import host_indices, plus_plus, random_rows, take_rows
-from ._validation import check_centers, check_n_clusters, check_rows, check_weights, result_dtype
+from ._validation import check_centers, check_n_clusters, check_rows, check_weights
 
 logger = logging.getLogger("gpukmeans")
-
-
-class _Run(NamedTuple):
-    """The outcome of one initialisation, on the device."""
-
-    centers: Any  # (k, d) float64, already rounded to the published dtype
-    labels: Any  # (n,) int32, nearest of these centres
-    inertia: float
-    n_iter: int
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -202,11 +194,22 @@ default='k-means++'
             best: Any = None
             for _ in range(n_init):
                 centers = self._initial_centers(X, plan, given, random_state, weights)
-                run = self._run(plan, centers, self.tol * float(moments.variance.mean()))
+                if self.verbose:
+                    print("Initialization complete")
+                tol = self.tol * float(moments.variance.mean())
+                run = lloyd(plan, centers, max_iter=self.max_iter, tol=tol, verbose=self.verbose)
                 if best is None or (run.inertia < best.inertia and not _same_clustering(run, best)):
                     best = run
             self._publish(best, X, device)
         return self
+
+    def _validate_params(self):
+        """scikit-learn's check, once for the same values: it takes as long as a small fit."""
+        values = [getattr(self, name) for name in self._parameter_constraints]
+        try:
+            _accept(type(self), *(_ANY_ARRAY if type(value) is np.ndarray else value for value in values))
+        except (TypeError, ValueError):  # not hashable, or not allowed: then in its words
+            super()._validate_params()
 
     def _init_is_array(self) -> bool:
         return not isinstance(self.init, str) and not callable(self.init)
@@ -237,18 +240,7 @@ default='k-means++'
             indices = plus_plus(plan, random_state, weights)
         return take_rows(plan, indices)
 
-    def _run(self, plan: Plan, centers: Any, tol: float) -> _Run:
-        """One run from given centres, and the last assignment, on the centres as published."""
-        if self.verbose:
-            print("Initialization complete")
-        fit = lloyd(plan, centers, max_iter=self.max_iter, tol=tol, verbose=self.verbose)
-        xp = plan.xp
-        published = xp.astype(fit.centers, getattr(xp, result_dtype(plan.rows).__name__))
-        published = xp.astype(published, xp.float64)
-        labels, inertia = plan.judge(published)
-        return _Run(published, labels, inertia, fit.n_iter)
-
-    def _publish(self, best: _Run, X: Any, device: Device) -> None:
+    def _publish(self, best: Fit, X: Any, device: Device) -> None:
         """Set the fitted attributes, in the namespace and on the device of X."""
         home = home_of(X)
         distinct = _number_of_distinct(to_host(best.labels), self.n_clusters)
@@ -351,6 +343,17 @@ default='k-means++'
         return {name: to_host(v) if is_device_array(v) else v for name, v in state.items()}
 
 
+_ANY_ARRAY = ()  # stands for arrays, which are all the same to the constraints
+
+
+@lru_cache(maxsize=256, typed=True)
+def _accept(estimator: type, *values: Any) -> None:
+    """Check parameters, in the order of the constraints; what raises is not remembered."""
+    constraints = estimator._parameter_constraints  # type: ignore[attr-defined]
+    named = dict(zip(constraints, values, strict=True))
+    validate_parameter_constraints(constraints, named, caller_name=estimator.__name__)
+
+
 def _number_of_distinct(labels: np.ndarray, n_clusters: int) -> int:
     """How many clusters have a row; as few rows are looked at as that takes."""
     seen, step = np.zeros(n_clusters, bool), 1 << 16
@@ -361,7 +364,7 @@ def _number_of_distinct(labels: np.ndarray, n_clusters: int) -> int:
     return int(np.count_nonzero(seen))
 
 
-def _same_clustering(run: _Run, best: _Run) -> bool:
+def _same_clustering(run: Fit, best: Fit) -> bool:
     """Whether the clusters of a run are those of the best, whatever their numbers."""
     ours, theirs = to_host(run.labels), to_host(best.labels)
     names = np.full(ours.max() + 1, -1)

@@ -253,6 +253,30 @@ def test_parameters_in_the_words_of_scikit_learn(parameters):
         k_means(X, **k_means_parameters)
 
 
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
+def test_equal_values_that_passed_before_vouch_for_nothing(parameters):
+    """Parameters that passed once are not checked again; values that compare equal to them are other values."""
+    for good in ({}, {"max_iter": 1}, {"verbose": 1}, {"n_init": 2}, {"tol": 1}, {"random_state": 1}):
+        KMeans(2, **good).fit(X)
+        refused(X, ValueError, r"parameter of KMeans must be", **parameters)
+
+
+def test_arrays_are_checked_where_no_array_is_allowed():
+    for name in ("n_clusters", "tol", "algorithm", "device", "verbose"):
+        error = refused(X, ValueError, rf"The '{name}' parameter of KMeans must be", **{name: np.array([1.0, 2.0])})
+        assert "array([1., 2.])" in str(error)
+
+
+def test_rows_whose_sum_is_beyond_float32_are_rows():
+    rows = np.full((4, 2), 3e38, np.float32)
+    rows[:2] = 1e38
+    assert set(KMeans(2, random_state=0).fit(rows).labels_[[0, 3]]) == {0, 1}
+    for bad in (np.nan, np.inf):
+        spoiled = rows.copy()
+        spoiled[1, 1] = bad
+        refused(spoiled, ValueError, "NaN|infinity")
+
+
 def test_true_is_no_number_of_clusters():
     """A bool passes scikit-learn's check of parameters; whatever then happens is not a fit of True clusters."""
     error = refused(X, (TypeError, ValueError), r"integer|n_clusters", n_clusters=True)

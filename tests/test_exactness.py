@@ -156,7 +156,7 @@ def test_threads_blocks_and_memory_do_not_change_a_bit(monkeypatch, dtype, weigh
         assert everything(X, w) == reference, f"{threads} threads"
     for rows in (333, 1024, 5000):
         with monkeypatch.context() as patch:
-            patch.setattr(gpukmeans._plan.Plan, "_block_rows", lambda self, rows=rows: rows)
+            patch.setattr(gpukmeans._plan.Plan, "_block", rows)
             assert everything(X, w) == reference, f"blocks of {rows} rows"
     for megabytes in (1, 4):
         with sklearn.config_context(working_memory=megabytes):

@@ -117,6 +117,28 @@ def test_stopping_rules(tol, max_iter):
     assert np.array_equal(ours.labels_, theirs.labels_)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("max_iter", [1, 3, 300])
+@pytest.mark.parametrize("far", [0, 1e4])
+def test_one_call_gives_what_single_passes_give(monkeypatch, dtype, weighted, max_iter, far):
+    """Also after a cluster got empty on the way, which ends the one call."""
+    rng = np.random.default_rng(max_iter)
+    X = (rng.normal(size=(1501, 3)) * [1, 4, 2]).astype(dtype)
+    w = rng.random(1501) if weighted else None
+    init = X[:5].copy()
+    init[3] += far
+    fits = []
+    for most in (10**6, 0):
+        monkeypatch.setattr("gpukmeans._plan._IN_ONE_CALL", most)
+        fits.append(KMeans(5, init=init, max_iter=max_iter, tol=1e-6).fit(X, sample_weight=w))
+    one, many = fits
+    assert np.array_equal(one.labels_, many.labels_)
+    assert one.n_iter_ == many.n_iter_
+    assert one.inertia_ == pytest.approx(many.inertia_, rel=1e-13)
+    np.testing.assert_allclose(one.cluster_centers_, many.cluster_centers_, rtol=1e-6 if dtype == np.float32 else 1e-12)
+
+
 @pytest.mark.parametrize(
     ("n", "d", "k", "kind"),
     [(1, 1, 1, "cpu"), (10**6, 2, 10, "cpu"), (777_777, 784, 10, "cuda"), (10**5, 64, 1024, "cpu")],

@@ -63,44 +63,86 @@ template <class Row, class T> i64 loop_scratch(const Loop &l) {
     return Lane<Row, T>::scratch_bytes(l.search) + own + 6 * 64;
 }
 
-// Iterates until convergence, `max_iter`, or a cluster that is empty: that iteration is taken back, for
-// the caller to do. Returns the number of iterations done; `outcome` says why it ended.
-template <class Row, class T> i64 loop(const Loop &l, i64 lanes, void *scratch) {
-    Search s = l.search;
-    const i64 k = s.targets.k, d = s.rows.d, n = s.rows.n;
-    Pieces pieces{reinterpret_cast<std::uintptr_t>(scratch)};
-    double *local = pieces.take<double>(k * d), *norms = pieces.take<double>(k), *moved = pieces.take<double>(k * d);
-    i32 *before = pieces.take<i32>(n);
-    T *groups = reinterpret_cast<T *>(pieces.take<char>(targets_bytes<T>(k, d))), *group_norms = pieces.take<T>(k);
-    char *rest = reinterpret_cast<char *>(pieces.next);
-    s.targets.groups = groups, s.targets.norms = group_norms, s.targets.exact = l.centers;
-    s.add = Add::all;
-    *l.outcome = Outcome::limit;
-    for (i64 iteration = 0; iteration < l.max_iter; iteration++) {
-        see(l, local, norms);
-        s.targets.reach = reach_of(norms, k);
-        arrange<T>(local, norms, k, d, groups, group_norms);
-        for (i64 i = 0; i < n; i++) before[i] = s.labels[i];
-        for (i64 i = 0; i < lanes * k * d; i++) s.sums.sums[i] = 0;
-        for (i64 i = 0; i < lanes * k; i++) s.sums.masses[i] = 0, s.sums.counts[i] = 0;
-        i64 changed = 0;
-        for (i64 lane = 0; lane < lanes; lane++) {
-            s.facts[3 * lane] = 0;
-            Lane<Row, T>(s, rest).run(lane);
-            changed += s.facts[3 * lane];
-        }
-        const double shift = update(l, lanes, moved);
-        if (shift < 0) {
-            for (i64 i = 0; i < n; i++) s.labels[i] = before[i];
-            *l.outcome = Outcome::empty;
-            return iteration;
-        }
-        if (changed == 0 || shift <= l.tol) {
-            *l.outcome = Outcome::converged;
-            return iteration + 1;
-        }
+template <class Row, class T> class Looping {
+  public:
+    Looping(const Loop &l, i64 lanes, void *scratch) : l_(l), s_(l.search), lanes_(lanes) {
+        const i64 k = s_.targets.k, d = s_.rows.d;
+        Pieces pieces{reinterpret_cast<std::uintptr_t>(scratch)};
+        local_ = pieces.take<double>(k * d), norms_ = pieces.take<double>(k), moved_ = pieces.take<double>(k * d);
+        before_ = pieces.take<i32>(s_.rows.n);
+        groups_ = reinterpret_cast<T *>(pieces.take<char>(targets_bytes<T>(k, d))), group_norms_ = pieces.take<T>(k);
+        rest_ = reinterpret_cast<char *>(pieces.next);
+        s_.targets.groups = groups_, s_.targets.norms = group_norms_, s_.targets.exact = l.centers;
     }
-    return l.max_iter;
+
+    // Iterates until convergence, `max_iter`, or a cluster that is empty: that iteration is taken back, for
+    // the caller to do. Returns the number of iterations done.
+    i64 iterate() {
+        const i64 k = s_.targets.k, d = s_.rows.d, n = s_.rows.n;
+        s_.add = Add::all;
+        s_.inertia = nullptr;
+        for (i64 iteration = 0; iteration < l_.max_iter; iteration++) {
+            for (i64 i = 0; i < n; i++) before_[i] = s_.labels[i];
+            for (i64 i = 0; i < lanes_ * k * d; i++) s_.sums.sums[i] = 0;
+            for (i64 i = 0; i < lanes_ * k; i++) s_.sums.masses[i] = 0, s_.sums.counts[i] = 0;
+            const i64 changed = pass();
+            const double shift = update(l_, lanes_, moved_);
+            if (shift < 0) {
+                for (i64 i = 0; i < n; i++) s_.labels[i] = before_[i];
+                left_ = true;
+                return iteration;
+            }
+            if (changed == 0 || shift <= l_.tol) return iteration + 1;
+        }
+        return l_.max_iter;
+    }
+
+    // Whether the next iteration is left to the caller.
+    bool left() const { return left_; }
+
+    // Rounds the centres to the type of the rows and labels the rows for these; the inertia, lanes in their order.
+    double judge() {
+        for (i64 i = 0; i < s_.targets.k * s_.rows.d; i++) l_.centers[i] = static_cast<Row>(l_.centers[i]);
+        s_.add = Add::nothing;
+        s_.inertia = l_.search.inertia;
+        double total = 0;
+        for (i64 lane = 0; lane < lanes_; lane++) s_.inertia[lane] = 0;
+        pass();
+        for (i64 lane = 0; lane < lanes_; lane++) total += s_.inertia[lane];
+        return total;
+    }
+
+  private:
+    // One pass over all rows; how many changed their label.
+    i64 pass() {
+        see(l_, local_, norms_);
+        s_.targets.reach = reach_of(norms_, s_.targets.k);
+        arrange<T>(local_, norms_, s_.targets.k, s_.rows.d, groups_, group_norms_);
+        i64 changed = 0;
+        for (i64 lane = 0; lane < lanes_; lane++) {
+            s_.facts[3 * lane] = 0;
+            Lane<Row, T>(s_, rest_).run(lane);
+            changed += s_.facts[3 * lane];
+        }
+        return changed;
+    }
+
+    const Loop &l_;
+    Search s_;
+    const i64 lanes_;
+    bool left_ = false;
+    double *local_, *norms_, *moved_;
+    i32 *before_;
+    T *groups_, *group_norms_;
+    char *rest_;
+};
+
+// Lloyd's loop, and where no cluster got empty on the way the last assignment, on the centres as published.
+// Returns the iterations done, and the inertia or, for an iteration left to the caller, -1.
+template <class Row, class T> Looped loop(const Loop &l, i64 lanes, void *scratch) {
+    Looping<Row, T> looping(l, lanes, scratch);
+    const i64 done = looping.iterate();
+    return {done, looping.left() ? -1.0 : looping.judge()};
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

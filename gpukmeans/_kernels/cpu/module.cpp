@@ -442,17 +442,18 @@ void pair_sums(const AnyRows &rows, const In<i64> &order, const In<i64> &edges, 
         kernels.add_pairs(cells, of, {a, std::min(a + tile, cells.rows.n), nullptr, 0}, scratch.data());
 }
 
-// Lloyd's whole loop: iterations done, and whether it ended at an empty cluster. In this thread.
-std::pair<i64, bool> loop(const AnyRows &rows, std::optional<In<double>> weights, In<double> shift, double scale,
-                          bool wide, Out<double> centers, double trust, Out<i32> labels, In<i64> edges, i64 max_iter,
-                          double tol) {
+// Lloyd's whole loop and the last assignment: iterations done and inertia, or -1 for an iteration left to the
+// caller. In this thread.
+std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weights, In<double> shift, double scale,
+                            bool wide, Out<double> centers, double trust, Out<i32> labels, In<i64> edges, i64 max_iter,
+                            double tol) {
     nb::gil_scoped_release released;
     const Searching &kernels = searching_for(rows, wide);
     const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
     const i64 lanes = static_cast<i64>(edges.shape(0)) - 1;
     std::vector<double> sums(static_cast<std::size_t>(lanes * k * (d + 1))), copied(static_cast<std::size_t>(k));
+    std::vector<double> inertia(static_cast<std::size_t>(lanes));
     std::vector<i64> counts(static_cast<std::size_t>(lanes * k)), facts(static_cast<std::size_t>(3 * lanes));
-    Outcome outcome = Outcome::limit;
     Loop task{};
     task.search.rows = rows_of(rows);
     task.search.weights = data(weights);
@@ -462,13 +463,13 @@ std::pair<i64, bool> loop(const AnyRows &rows, std::optional<In<double>> weights
     task.search.edges = edges.data();
     task.search.sums = {shift.data(), sums.data(), sums.data() + lanes * k * d, counts.data()};
     task.search.facts = facts.data();
+    task.search.inertia = inertia.data();
     task.centers = centers.data();
     task.max_iter = max_iter;
     task.tol = tol;
-    task.outcome = &outcome;
     Scratch scratch(kernels.loop_scratch(task));
-    const i64 done = kernels.loop(task, lanes, scratch.data());
-    return {done, outcome == Outcome::empty};
+    const Looped found = kernels.loop(task, lanes, scratch.data());
+    return {found.done, found.inertia};
 }
 
 } // namespace
@@ -482,7 +483,7 @@ NB_MODULE(_native, m) {
     m.def("use", &use, "name"_a, "Run the kernels of another instruction set (for tests).");
     m.def("loop", &loop, nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a,
           "trust"_a, "labels"_a, "edges"_a, "max_iter"_a, "tol"_a,
-          "Lloyd's loop: iterations done, and whether it ended before one that leaves a cluster empty.");
+          "Lloyd's loop and last assignment: iterations done, and the inertia or, for an iteration left undone, -1.");
     nb::class_<Pass>(m, "Pass")
         .def("run", &Pass::run, "most"_a = std::numeric_limits<i64>::max(),
              "Work on lanes until none is left, or on so many: then True. Any number of threads may do so at once.")

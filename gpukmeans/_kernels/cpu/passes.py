@@ -82,19 +82,20 @@ def loop(
     labels: np.ndarray,
     max_iter: int,
     tol: float,
-) -> tuple[int, bool]:
-    """Lloyd's loop in one call and thread; centres and labels are written in place.
+) -> tuple[int, float | None]:
+    """Lloyd's loop and last assignment in one call and thread; centres and labels are written in place.
 
     Returns
     -------
     done : int
         Iterations.
-    empty : bool
-        Whether it ended before an iteration that leaves a cluster empty.
+    inertia : float or None
+        Of the labels for the centres as they are published; None where the next iteration leaves a
+        cluster empty, which is not done here.
     """
     if not taken_as_they_are(rows):
-        return 0, True
-    return native().loop(
+        return 0, None
+    done, inertia = native().loop(
         rows=rows,
         weights=weights,
         shift=frame.shift,
@@ -107,6 +108,7 @@ def loop(
         max_iter=max_iter,
         tol=tol,
     )
+    return done, None if inertia < 0 else inertia
 
 
 def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
@@ -223,7 +225,8 @@ def _seen(centers: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray, np
     local = (centers - frame.shift) * frame.scale
     norms = np.einsum("ij,ij->i", local, local)
     copied = np.zeros(norms.size)
-    if np.unique(norms).size < norms.size:
+    ordered = np.sort(norms)
+    if (ordered[1:] == ordered[:-1]).any():
         _, first, inverse, counts = np.unique(
             centers, axis=0, return_index=True, return_inverse=True, return_counts=True
         )

@@ -108,7 +108,11 @@ struct SeedingKernels {
     void (*masses)(const Seeding &, const double *point, const i64 *tiles, i64 count, double *out, void *scratch);
 };
 
-enum class Outcome : int { limit, converged, empty };
+// What Lloyd's loop came to.
+struct Looped {
+    i64 done;       // iterations
+    double inertia; // for the centres as published, or -1: the next iteration leaves a cluster empty
+};
 
 // Lloyd's loop. `search` is without targets' arrays and bounds; centers (k, d) are moved in place.
 struct Loop {
@@ -116,7 +120,6 @@ struct Loop {
     double *centers;
     i64 max_iter;
     double tol; // on the sum of the squared moves of the centres
-    Outcome *outcome;
 };
 
 // Moments of the rows about the shift.
@@ -176,7 +179,7 @@ struct Searching {
     i64 (*scratch_bytes)(const Search &);
     void (*search)(const Search &, i64 lane, void *scratch);
     i64 (*loop_scratch)(const Loop &);
-    i64 (*loop)(const Loop &, i64 lanes, void *scratch);
+    Looped (*loop)(const Loop &, i64 lanes, void *scratch);
 };
 
 // What is done with rows of one type.
