@@ -14,7 +14,7 @@ template <class Row, class T> constexpr Searching searching() {
 }
 
 template <class Row> constexpr ByRow by_row() {
-    return {moments<Row>, own_distances<Row>, add_up<Row>, pairs_scratch<Row>, add_pairs<Row>};
+    return {moments<Row>, own_distances<Row>, add_scratch, add_up<Row>, pairs_scratch<Row>, add_pairs<Row>};
 }
 
 #define GPUKMEANS_TEXT_(name) #name

@@ -344,7 +344,8 @@ class AddPass : public Pass {
                {shift.data(), sums.data(), masses.data(), counts.data()}} {
         kept_ = nb::make_tuple(rows, weights, labels, shift, edges, sums, masses, counts);
     }
-    void work(i64 lane, void *) const override { kernels_.add_up(add_, lane); }
+    i64 scratch_bytes() const override { return kernels_.add_scratch(add_); }
+    void work(i64 lane, void *scratch) const override { kernels_.add_up(add_, lane, scratch); }
 
   private:
     const ByRow &kernels_;

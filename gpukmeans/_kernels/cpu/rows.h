@@ -1,4 +1,4 @@
-// One row: in local coordinates, its exact distance to a centre, and its part in a cluster's sums.
+// One row: in local coordinates, and its exact distance to a centre.
 #pragma once
 
 #include "simd.h"
@@ -62,34 +62,6 @@ template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, c
     double sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
     for (; q < d; q++) sum += square(q);
     return sum;
-}
-
-// Adds w (x - shift) to the sums of a cluster.
-template <class Row, int D = 0>
-GPUKMEANS_INLINE void add_row(const Rows &rows, i64 i, const double *shift, double weight, double *sums) {
-    const Row *x = row_of<Row>(rows, i);
-    const i64 d = D ? D : rows.d, step = rows.column_step;
-    if (step == 1)
-        for (i64 q = 0; q < d; q++) sums[q] += weight * (static_cast<double>(x[q]) - shift[q]);
-    else
-        for (i64 q = 0; q < d; q++) sums[q] += weight * (static_cast<double>(x[q * step]) - shift[q]);
-}
-
-// Adds a row to the sums of cluster j of one lane, or takes it away (sign -1).
-template <class Row>
-GPUKMEANS_INLINE void add_to(const Sums &to, i64 lane, i64 k, const Rows &rows, const double *weights, i64 i, i64 j,
-                             double sign) {
-    const double w = weights ? weights[i] : 1.0;
-    const i64 cluster = lane * k + j;
-    double *sums = to.sums + cluster * rows.d;
-    switch (rows.d) {
-    case 1: add_row<Row, 1>(rows, i, to.shift, sign * w, sums); break;
-    case 2: add_row<Row, 2>(rows, i, to.shift, sign * w, sums); break;
-    case 3: add_row<Row, 3>(rows, i, to.shift, sign * w, sums); break;
-    default: add_row<Row>(rows, i, to.shift, sign * w, sums);
-    }
-    to.masses[cluster] += sign * w;
-    to.counts[cluster] += w > 0 ? static_cast<i64>(sign) : 0;
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

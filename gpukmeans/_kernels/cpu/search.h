@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bounds.h"
+#include "narrow.h"
 #include "tiles.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
@@ -52,36 +53,61 @@ template <class Row, class T> class Lane {
             fresh_ = found_.at; // already of that width
         which_ = pieces_.take<i64>(largest(filter_rows, room_));
         changed_rows_ = pieces_.take<i32>(room_);
+        adder_ = pieces_.take<char>(adder_bytes(k_, d_));
         if (scratch)
             for (i64 q = 0; q < d_; q++) shift_[q] = static_cast<T>(s.frame.shift[q] * s.frame.scale);
     }
 
     void run(i64 lane) {
-        lane_ = lane;
-        i64 *facts = s_.facts + 3 * lane;
+        if (s_.add == Add::nothing)
+            run_with(lane, Wide<Row>(s_.sums, lane, k_, rows_, s_.weights)); // which adds nothing
+        else
+            add_with<Row>(s_.sums, lane, k_, rows_, s_.weights, adder_, [&](auto &&adder) { run_with(lane, adder); });
+    }
+
+  private:
+    template <class Adder> void run_with(i64 lane, Adder &&adder) {
         if (s_.inertia) inertia_ = s_.inertia[lane];
         const i64 range = s_.bounds.filter ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
             const i64 m = s_.bounds.filter ? bounds_.failing(a, b, which_) : b - a;
-            for (i64 i = 0; i < m; i += cut_.batch)
-                search_batch({a + i, smallest(cut_.batch, m - i), s_.bounds.filter ? which_ + i : nullptr});
+            for (i64 i = 0; i < m; i += cut_.batch) {
+                const Batch batch{a + i, smallest(cut_.batch, m - i), s_.bounds.filter ? which_ + i : nullptr};
+                search_batch(batch);
+                relabel(batch, adder);
+            }
             searched_ += m;
             if (s_.add == Add::all)
-                for (i64 i = a; i < b; i++) add(i, s_.labels[i], 1.0);
-            if (s_.inertia)
-                for (i64 i = a; i < b; i++) inertia_ += weight(i) * exact(i, s_.labels[i]);
+                for (i64 i = a; i < b; i++) adder.add(i, s_.labels[i], 1.0);
+            if (s_.inertia) add_inertia(a, b);
         }
+        i64 *facts = s_.facts + 3 * lane;
         facts[0] += changed_, facts[1] += doubtful_, facts[2] += searched_;
         if (s_.inertia) s_.inertia[lane] = inertia_;
     }
 
-  private:
+    void add_inertia(i64 a, i64 b) {
+        switch (d_) {
+        case 1: return add_inertia_of<1>(a, b);
+        case 2: return add_inertia_of<2>(a, b);
+        case 3: return add_inertia_of<3>(a, b);
+        case 4: return add_inertia_of<4>(a, b);
+        default: return add_inertia_of<0>(a, b);
+        }
+    }
+
+    template <int D> void add_inertia_of(i64 a, i64 b) {
+        double inertia = inertia_;
+        for (i64 i = a; i < b; i++) inertia += weight(i) * exact<D>(i, s_.labels[i]);
+        inertia_ = inertia;
+    }
+
     double weight(i64 i) const { return s_.weights ? s_.weights[i] : 1.0; }
 
-    double exact(i64 i, i64 j) const { return exact_distance<Row>(rows_, i, s_.targets.exact + j * d_); }
-
-    void add(i64 i, i64 j, double sign) { add_to<Row>(s_.sums, lane_, k_, rows_, s_.weights, i, j, sign); }
+    template <int D = 0> double exact(i64 i, i64 j) const {
+        return exact_distance<Row, D>(rows_, i, s_.targets.exact + j * d_);
+    }
 
     void search_batch(const Batch &batch) {
         const i64 full = (batch.m + cut_.multiple - 1) / cut_.multiple * cut_.multiple;
@@ -97,7 +123,6 @@ template <class Row, class T> class Lane {
         if constexpr (sizeof(T) == 8)
             for (i64 p = 0; p < batch.m; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
         settle(batch);
-        relabel(batch);
     }
 
     // --- the three ways, see tiles.h ------------------------------------------------------------
@@ -302,7 +327,7 @@ template <class Row, class T> class Lane {
         return label;
     }
 
-    void relabel(const Batch &batch) {
+    template <class Adder> void relabel(const Batch &batch, Adder &adder) {
         if (!batch.which && !differing(fresh_, s_.labels + batch.first, batch.m)) return;
         i64 changed = 0;
         for (i64 p = 0; p < batch.m; p++) {
@@ -313,8 +338,8 @@ template <class Row, class T> class Lane {
         for (i64 c = 0; c < changed; c++) {
             const i64 p = changed_rows_[c], i = batch.row(p);
             if (s_.add == Add::moves) {
-                add(i, fresh_[p], 1.0);
-                add(i, s_.labels[i], -1.0);
+                adder.add(i, fresh_[p], 1.0);
+                adder.add(i, s_.labels[i], -1.0);
             }
             s_.labels[i] = fresh_[p];
         }
@@ -339,7 +364,7 @@ template <class Row, class T> class Lane {
     Found<T> found_;
     i32 *fresh_, *changed_rows_;
     i64 *which_;
-    i64 lane_ = 0;
+    void *adder_; // what add_with() needs
     double inertia_ = 0;
     i64 changed_ = 0, doubtful_ = 0, searched_ = 0;
 };

@@ -1,33 +1,45 @@
 // Moments of the rows, and squared distances to own centres: one read of each row.
 #pragma once
 
-#include "rows.h"
+#include "narrow.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
 // Sums and sums of squares of (x - shift), in the order of the rows, and the largest squared norm.
-template <class Row, int D = 0> void moments_of(const Moments &m, i64 a, i64 b, double *first, double *second, double *most) {
-    const i64 d = D ? D : m.rows.d, step = m.rows.column_step;
-    const double *shift = m.shift;
-    double largest = *most;
+template <class Row> void moments_wide(const Moments &m, i64 a, i64 b, double *first, double *second, double *most) {
+    const i64 d = m.rows.d, step = m.rows.column_step;
+    for (i64 i = a; i < b; i++) {
+        const Row *x = row_of<Row>(m.rows, i);
+        auto add = [&](i64 q, Row entry) {
+            const double value = static_cast<double>(entry) - m.shift[q];
+            first[q] += value;
+            second[q] += value * value;
+        };
+        if (step == 1)
+            for (i64 q = 0; q < d; q++) add(q, x[q]);
+        else
+            for (i64 q = 0; q < d; q++) add(q, x[q * step]);
+        const double norm = exact_distance<Row>(m.rows, i, m.shift);
+        *most = norm > *most ? norm : *most;
+    }
+}
+
+// The same for a few features, with all sums in registers.
+template <class Row, int D> void moments_narrow(const Moments &m, i64 a, i64 b, double *first, double *second, double *most) {
+    double shift[D], sums[D], squares[D], largest = *most;
+    for (int q = 0; q < D; q++) shift[q] = m.shift[q], sums[q] = first[q], squares[q] = second[q];
     for (i64 i = a; i < b; i++) {
         const Row *x = row_of<Row>(m.rows, i);
         double norm = 0;
-        if (step == 1)
-            for (i64 q = 0; q < d; q++) {
-                const double value = static_cast<double>(x[q]) - shift[q], square = value * value;
-                first[q] += value;
-                second[q] += square;
-            }
-        else
-            for (i64 q = 0; q < d; q++) {
-                const double value = static_cast<double>(x[q * step]) - shift[q], square = value * value;
-                first[q] += value;
-                second[q] += square;
-            }
-        norm = exact_distance<Row, D>(m.rows, i, shift);
+        for (int q = 0; q < D; q++) {
+            const double value = static_cast<double>(x[q * m.rows.column_step]) - shift[q], square = value * value;
+            sums[q] += value;
+            squares[q] += square;
+            norm += square;
+        }
         largest = norm > largest ? norm : largest;
     }
+    for (int q = 0; q < D; q++) first[q] = sums[q], second[q] = squares[q];
     *most = largest;
 }
 
@@ -35,11 +47,11 @@ template <class Row> void moments(const Moments &m, i64 lane) {
     const i64 a = m.edges[lane], b = m.edges[lane + 1], d = m.rows.d;
     double *first = m.first + lane * d, *second = m.second + lane * d, *most = m.largest + lane;
     switch (d) {
-    case 1: return moments_of<Row, 1>(m, a, b, first, second, most);
-    case 2: return moments_of<Row, 2>(m, a, b, first, second, most);
-    case 3: return moments_of<Row, 3>(m, a, b, first, second, most);
-    case 4: return moments_of<Row, 4>(m, a, b, first, second, most);
-    default: return moments_of<Row>(m, a, b, first, second, most);
+    case 1: return moments_narrow<Row, 1>(m, a, b, first, second, most);
+    case 2: return moments_narrow<Row, 2>(m, a, b, first, second, most);
+    case 3: return moments_narrow<Row, 3>(m, a, b, first, second, most);
+    case 4: return moments_narrow<Row, 4>(m, a, b, first, second, most);
+    default: return moments_wide<Row>(m, a, b, first, second, most);
     }
 }
 
@@ -53,9 +65,12 @@ template <class Row> void own_distances(const Own &o, i64 lane) {
     o.inertia[lane] = sum;
 }
 
-template <class Row> void add_up(const AddUp &a, i64 lane) {
-    for (i64 i = a.edges[lane]; i < a.edges[lane + 1]; i++)
-        add_to<Row>(a.sums, lane, a.k, a.rows, a.weights, i, a.labels[i], 1.0);
+inline i64 add_scratch(const AddUp &a) { return adder_bytes(a.k, a.rows.d); }
+
+template <class Row> void add_up(const AddUp &a, i64 lane, void *scratch) {
+    add_with<Row>(a.sums, lane, a.k, a.rows, a.weights, scratch, [&](auto &&adder) {
+        for (i64 i = a.edges[lane]; i < a.edges[lane + 1]; i++) adder.add(i, a.labels[i], 1.0);
+    });
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

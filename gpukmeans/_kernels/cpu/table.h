@@ -186,7 +186,8 @@ struct Searching {
 struct ByRow {
     void (*moments)(const Moments &, i64 lane);
     void (*own_distances)(const Own &, i64 lane);
-    void (*add_up)(const AddUp &, i64 lane);
+    i64 (*add_scratch)(const AddUp &);
+    void (*add_up)(const AddUp &, i64 lane, void *scratch);
     i64 (*pairs_scratch)(const Cells &);
     void (*add_pairs)(const Cells &, const Tile &of, const Tile &to, void *scratch);
 };
