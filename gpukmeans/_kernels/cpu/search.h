@@ -166,10 +166,13 @@ template <class Row, class T> class Lane {
                 for (i64 q = 0; q < width; q += lanes<T>) size += load(row + q) * load(row + q);
                 found_.size[p + r] = total<T>(size);
             }
-            // what to fetch meanwhile is a guess: rows need not be contiguous, and listed ones lie apart
-            const i64 next = smallest(batch.row(smallest(p, batch.m - 1)) + dot_rows, rows_.n - 1);
-            search_dots(x_, centers_, norms_, width, k_, reinterpret_cast<const char *>(row_of<Row>(rows_, next)),
-                        dot_rows * d_ * static_cast<i64>(sizeof(Row)), at_row(p));
+            const char *next[dot_rows];
+            for (int r = 0; r < dot_rows; r++) {
+                const i64 q = p + dot_rows + r;
+                const i64 ahead = batch.which ? batch.which[smallest(q, batch.m - 1)] : smallest(batch.first + q, rows_.n - 1);
+                next[r] = reinterpret_cast<const char *>(row_of<Row>(rows_, ahead));
+            }
+            search_dots(x_, centers_, norms_, width, k_, next, at_row(p));
         }
     }
 

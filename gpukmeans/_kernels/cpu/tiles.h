@@ -158,15 +158,20 @@ void search_tile(const T *x, const T *groups, const T *norms, i64 d, i64 first, 
 
 // --- dots -----------------------------------------------------------------------------------------
 
-// dot_rows rows x (dot_rows, width) against J centres (J, width). Meanwhile the memory from `ahead` on
-// is fetched: the rows of the next tile come from main memory while this one is worked on.
+// Rows that are wanted next: they come from main memory while others are worked on.
+struct Ahead {
+    const char *rows[dot_rows];
+    int count;
+};
+
+// dot_rows rows x (dot_rows, width) against J centres (J, width).
 template <class T, int J>
 GPUKMEANS_INLINE void search_dots_of(const T *x, const T *centers, const T *norms, i64 width, i64 first,
-                                     const char *ahead, i64 stride, Found<T> found) {
+                                     const Ahead &ahead, Found<T> found) {
     Vec<T> product[dot_rows][J] = {};
-    for (i64 q = 0; q < width; q += lanes<T>, ahead += stride) {
+    for (i64 q = 0; q < width; q += lanes<T>) {
         Vec<T> c[J];
-        __builtin_prefetch(ahead, 0, 2);
+        for (int r = 0; r < ahead.count; r++) __builtin_prefetch(ahead.rows[r] + q * static_cast<i64>(sizeof(T)), 0, 2);
 #pragma GCC unroll 8
         for (int j = 0; j < J; j++) c[j] = load(centers + j * width + q);
 #pragma GCC unroll 8
@@ -188,17 +193,19 @@ GPUKMEANS_INLINE void search_dots_of(const T *x, const T *centers, const T *norm
         }
 }
 
-// A tile of dot_rows rows against all k centres; the `next` bytes from `ahead` on are fetched.
+// A tile of dot_rows rows against all k centres. The rows `next` (dot_rows) are fetched, by each group of
+// centres some of them.
 template <class T>
-void search_dots(const T *x, const T *centers, const T *norms, i64 width, i64 k, const char *ahead, i64 next,
+void search_dots(const T *x, const T *centers, const T *norms, i64 width, i64 k, const char *const *next,
                  Found<T> found) {
-    const i64 groups = (k + dot_group - 1) / dot_group, stride = next / groups / (width / lanes<T>) + 1;
+    const i64 groups = (k + dot_group - 1) / dot_group;
     for (i64 j = 0; j < k; j += dot_group) {
-        const char *part = ahead + j / dot_group * stride * (width / lanes<T>);
+        Ahead ahead{};
+        for (i64 r = j / dot_group; r < dot_rows; r += groups) ahead.rows[ahead.count++] = next[r];
         if (j + 1 < k)
-            search_dots_of<T, 2>(x, centers + j * width, norms + j, width, j, part, stride, found);
+            search_dots_of<T, 2>(x, centers + j * width, norms + j, width, j, ahead, found);
         else
-            search_dots_of<T, 1>(x, centers + j * width, norms + j, width, j, part, stride, found);
+            search_dots_of<T, 1>(x, centers + j * width, norms + j, width, j, ahead, found);
     }
 }
 
