@@ -65,7 +65,7 @@ def fit(rows: cases.Rows, iterations: int) -> list[Pass]:
     watch(plan, passes)
     with plan:
         plan.moments()  # again, now that it is watched
-        lloyd(plan, rows.init.astype("float64"), max_iter=iterations, tol=0.0, verbose=0)
+        lloyd(plan, rows.init.astype("float64"), max_iter=iterations, tol=0.0, line="")
     return passes
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import get_config
 
 logger = logging.getLogger("gpukmeans")
 
@@ -37,6 +39,9 @@ class Device(NamedTuple):
 
 CPU = Device("cpu", "cpu", "asked for with device='cpu'")
 
+# DLPack's numbers of devices: plain and pinned memory of the host, memory of a CUDA device and CUDA's managed memory
+_DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)
+
 
 # --- arrays -----------------------------------------------------------------------------------
 
@@ -49,6 +54,45 @@ def is_cupy(x: Any) -> bool:
 def is_device_array(x: Any) -> bool:
     """Whether x is an array of a namespace other than NumPy: results go back to that namespace."""
     return is_cupy(x) or (hasattr(x, "__array_namespace__") and not isinstance(x, (np.ndarray, np.generic)))
+
+
+def is_foreign(x: Any) -> bool:
+    """Whether x is an array of a package that is no array-API namespace but lends its memory: a torch tensor."""
+    if isinstance(x, (np.ndarray, np.generic)) or is_device_array(x):
+        return False
+    return hasattr(x, "__dlpack__") or hasattr(x, "__cuda_array_interface__")
+
+
+def adopt(x: Any) -> Any:
+    """The values of a foreign array as a NumPy or CuPy array, not copied; anything else as it is.
+
+    Raises
+    ------
+    RuntimeError
+        If it lives on a CUDA device, and CuPy cannot be used.
+    TypeError
+        If it lives on another device, or NumPy cannot read it.
+    """
+    if not is_foreign(x):
+        return x
+    what = f"A {type(x).__module__.partition('.')[0]}.{type(x).__name__}"
+    kind = x.__dlpack_device__()[0] if hasattr(x, "__dlpack__") else _DLPACK_CUDA[0]
+    if kind in _DLPACK_CUDA:
+        _, why_not = _cuda_state()
+        if why_not:
+            raise RuntimeError(f"{what} on a CUDA device is read through CuPy: {why_not}. Or move it to the CPU first.")
+        import cupy
+
+        return cupy.from_dlpack(x) if hasattr(x, "__dlpack__") else cupy.asarray(x)
+    if kind not in _DLPACK_HOST:
+        raise TypeError(f"{what} on a device other than a CPU's or CUDA's cannot be read. Move it to the CPU first.")
+    try:
+        return np.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError):  # gradients, missing values, types NumPy has not
+        try:
+            return np.asarray(x)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"{what} cannot be read: {error}\nPass a dense float32 or float64 array.") from error
 
 
 def namespace(x: Any) -> Any:
@@ -93,11 +137,21 @@ def home_of(x: Any) -> Device:
         xp = namespace(x)
         name = f"{xp.__name__} {x.device}"
         return Device("array", name, "the input lives there", xp=xp, target=x.device)
-    return CPU
+    return _foreign_home(x) if is_foreign(x) else CPU
+
+
+def _foreign_home(x: Any) -> Device:
+    """scikit-learn's rule: with array API dispatch on, results are of x's package; otherwise NumPy's (or CuPy's)."""
+    name = type(x).__module__.partition(".")[0]
+    package = sys.modules[name]
+    if get_config()["array_api_dispatch"] and hasattr(package, "asarray") and hasattr(x, "device"):
+        return Device("array", f"{name} {x.device}", "the input lives there", xp=package, target=x.device)
+    return home_of(adopt(x))
 
 
 def to_host(x: Any) -> np.ndarray:
     """x as a NumPy array; a copy only if it lives elsewhere."""
+    x = adopt(x)
     if is_cupy(x):
         return x.get()
     if not is_device_array(x):
@@ -111,6 +165,7 @@ def to_host(x: Any) -> np.ndarray:
 
 def to_device(x: Any, device: Device) -> Any:
     """x as an array on `device`; the same object if it is there already."""
+    x = adopt(x)
     if device.kind == "cpu":
         return to_host(x)
     if device.kind == "cuda":

@@ -37,7 +37,7 @@ class Fit(NamedTuple):
     n_iter: int
 
 
-def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, verbose: int) -> Fit:
+def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, line: str) -> Fit:
     """Run Lloyd's algorithm from given centres, with scikit-learn's stopping rules, and assign once more at its end.
 
     Parameters
@@ -47,27 +47,27 @@ def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, verbose: int) 
     max_iter : int
     tol : float
         Bound on the sum of squared moves of the centres, in squared units of the data.
-    verbose : int
-        Non-zero prints a line an iteration, as scikit-learn does.
+    line : str
+        Printed for each iteration, with its number and its inertia in the two gaps; "" prints nothing.
     """
     plan.start()
     done = 0
-    if not verbose:
+    if not line:
         centers, done, inertia = plan.loop(centers, max_iter, tol)
         if inertia is not None:
             return Fit(centers, plan.labels, inertia, done)
     for iteration in range(done, max_iter):
         step, moved, record = _iterate(plan, centers)
         plan.keep(step, record.changed)
-        if verbose:
-            print(f"Iteration {iteration}, inertia {plan.inertia(step.labels, centers)}.")
+        if line:
+            print(line.format(iteration, plan.inertia(step.labels, centers)))
         centers = moved
         if record.changed == 0:
-            if verbose:
+            if line:
                 print(f"Converged at iteration {iteration}: strict convergence.")
             break
         if record.shift <= tol:
-            if verbose:
+            if line:
                 print(f"Converged at iteration {iteration}: center shift {record.shift} within tolerance {tol}.")
             break
     if not step.exact:  # end on sums that no difference has rounded

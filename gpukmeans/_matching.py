@@ -22,7 +22,7 @@ def _match(y_true: Any, labels: Any) -> _Table:
     """Assign clusters to classes, one to one, such that the most rows agree (Hungarian method)."""
     from scipy.optimize import linear_sum_assignment
 
-    y_true = check_labels(y_true, np.shape(y_true)[0] if np.ndim(y_true) else 0, "y_true")
+    y_true = check_labels(y_true, None, "y_true")
     labels = check_labels(labels, y_true.shape[0])
     if y_true.size == 0:
         raise ValueError("y_true and labels are empty: at least one row is needed to match clusters to classes.")

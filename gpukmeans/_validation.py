@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
-from ._device import home_of, is_device_array, namespace, result_dtype, scope, to_host
+from ._device import adopt, home_of, is_device_array, is_foreign, namespace, result_dtype, scope, to_host
 
 # Largest magnitude whose square, summed over a great many rows, still fits into float64.
 LARGEST = 1e140
@@ -40,6 +41,9 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
             "Sparse data was passed for X, but dense data is required. "
             "Sparse rows are not supported yet: pass X.toarray() if it fits into memory."
         )
+    if type(X).__name__ == "LazyFrame":
+        raise TypeError("X is a lazy frame, which has no rows before it is collected. Pass X.collect().")
+    X = adopt(X)
     if is_device_array(X):
         with scope(home_of(X)):
             return _check_device_rows(X, estimator, reset, min_samples)
@@ -50,6 +54,8 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
         "ensure_min_samples": min_samples,
     }
     X = check_array(X, **options) if estimator is None else validate_data(estimator, X, reset=reset, **options)
+    if X.dtype.kind == "O":  # columns of a table that is not pandas'
+        X = check_array(X, **{**options, "dtype": np.float64}, input_name="X")
     if X.dtype.kind not in "fiub":
         raise ValueError(f"X has dtype {X.dtype}, but rows of real numbers are needed. Convert it to float64 first.")
     _check_magnitude(X, "X")
@@ -124,6 +130,28 @@ def _check_feature_count(X: Any, estimator: Any, reset: bool) -> None:
         )
 
 
+def check_same_home(X: Any, fitted: Any, call: str) -> None:
+    """Refuse, while scikit-learn's array API dispatch is on, rows that do not live where the results of the fit do.
+
+    Parameters
+    ----------
+    X : array-like
+        As given, before `check_rows`.
+    fitted : array
+    call : str
+        The method for the text of the error, such as "KMeans.predict".
+    """
+    if not get_config()["array_api_dispatch"]:
+        return
+    here, there = home_of(X).name, home_of(fitted).name
+    if here != there:
+        raise ValueError(
+            f"Inputs passed to {call}() must use the same namespace and the same device as those passed to fit(). "
+            f"They are on {here}, but what was fitted is on {there}. Move them there, or switch array_api_dispatch "
+            "off: then any rows are accepted, and results go where the rows are."
+        )
+
+
 def check_weights(sample_weight: Any, X: Any) -> np.ndarray | None:
     """Weights as float64 on the host, (n,), or None for ones.
 
@@ -134,8 +162,7 @@ def check_weights(sample_weight: Any, X: Any) -> np.ndarray | None:
     """
     if sample_weight is None:
         return None
-    if is_device_array(sample_weight):
-        sample_weight = to_host(sample_weight)
+    sample_weight = _on_host(sample_weight)
     stand_in = X if isinstance(X, np.ndarray) else np.empty((X.shape[0], 1))
     weights = _check_sample_weight(sample_weight, stand_in, dtype=np.float64, ensure_non_negative=True)
     with np.errstate(over="ignore"):
@@ -162,9 +189,7 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
     ValueError
         If the shape does not fit X and n_clusters, or values are not finite.
     """
-    if is_device_array(centers):
-        centers = to_host(centers)
-    dtype = result_dtype(X)
+    centers, dtype = _on_host(centers), result_dtype(X)
     if not (_is_plain(centers) and centers.dtype == dtype):
         centers = check_array(centers, dtype=dtype, order="C", input_name="init")
     for axis, wanted, what in (
@@ -177,13 +202,17 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
     return centers.astype(np.float64, order="C")
 
 
-def check_labels(labels: Any, n_samples: int, name: str = "labels") -> np.ndarray:
-    """Labels of any type, (n,), on the host."""
-    labels = to_host(labels) if is_device_array(labels) else labels
-    labels = column_or_1d(labels)
-    if labels.shape[0] != n_samples:
+def check_labels(labels: Any, n_samples: int | None, name: str = "labels") -> np.ndarray:
+    """Labels of any type, (n,), on the host; of any number for None."""
+    labels = column_or_1d(_on_host(labels))
+    if n_samples is not None and labels.shape[0] != n_samples:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: {[n_samples, labels.shape[0]]}\n"
             f"{name} needs one entry for each of the {n_samples} rows, but has {labels.shape[0]}."
         )
     return labels
+
+
+def _on_host(x: Any) -> Any:
+    """An array of whatever package as a NumPy array; anything else, frames and lists, as it is."""
+    return to_host(x) if is_device_array(x) or is_foreign(x) else x

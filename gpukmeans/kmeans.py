@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import operator
 import warnings
 from functools import lru_cache
 from numbers import Integral, Real
@@ -22,14 +23,28 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints, validate_params
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ._device import Device, home_of, is_device_array, namespace, resolve, result_dtype, scope, to_device, to_host
+from ._device import (
+    Device,
+    home_of,
+    is_device_array,
+    is_foreign,
+    namespace,
+    resolve,
+    result_dtype,
+    scope,
+    to_device,
+    to_host,
+)
 from ._kernels import advise, in_use
 from ._lloyd import Fit, lloyd
 from ._plan import Plan, plan_about, prepare
 from ._seeding import host_indices, plus_plus, random_rows, take_rows
-from ._validation import check_centers, check_n_clusters, check_rows, check_weights
+from ._validation import check_centers, check_n_clusters, check_rows, check_same_home, check_weights
 
 logger = logging.getLogger("gpukmeans")
+
+# What `verbose` prints for an iteration: scikit-learn's lines, to the full stop.
+_LINES = {"lloyd": "Iteration {}, inertia {}.", "elkan": "Iteration {}, inertia {}"}
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -171,36 +186,44 @@ default='k-means++'
         """
         before = self.__dict__.copy()
         try:
-            return self._fit(check_rows(X, estimator=self), sample_weight)
+            return self._fit(check_rows(X, estimator=self), home_of(X), sample_weight)
         except BaseException:  # Ctrl-C as well: a fit that failed leaves the estimator as it was
             self.__dict__ = before
             raise
 
-    def _fit(self, X: Any, sample_weight: Any) -> KMeans:
-        """Fit on checked rows."""
-        check_n_clusters(X.shape[0], self.n_clusters)
+    def _fit(self, X: Any, home: Device, sample_weight: Any) -> KMeans:
+        """Fit on checked rows; the results go home."""
+        k = operator.index(self.n_clusters)  # of any integer type
+        check_n_clusters(X.shape[0], k)
         n_init = self._number_of_runs()
+        if self.algorithm == "elkan" and k == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
-        given = check_centers(self.init, X, self.n_clusters) if self._init_is_array() else None
-        work = X.shape[0] * X.shape[1] * self.n_clusters
+        given = check_centers(self.init, X, k) if self._init_is_array() else None
+        work = X.shape[0] * X.shape[1] * k
         device = resolve(self.device, X, work)
         if device.kind == "cpu":
             advise(work)
         if logger.isEnabledFor(logging.INFO):
             logger.info("fit on %s (%s), with %s", device.name, device.reason, in_use(device.kind))
-        plan, moments = prepare(X, weights, self.n_clusters, device)
+        line = _LINES["lloyd" if k == 1 else self.algorithm] if self.verbose else ""
+        plan, moments = prepare(X, weights, k, device)
         with plan:
             best: Any = None
             for _ in range(n_init):
                 centers = self._initial_centers(X, plan, given, random_state, weights)
                 if self.verbose:
                     print("Initialization complete")
-                tol = self.tol * float(moments.variance.mean())
-                run = lloyd(plan, centers, max_iter=self.max_iter, tol=tol, verbose=self.verbose)
+                tol = float(self.tol) * float(moments.variance.mean())
+                run = lloyd(plan, centers, max_iter=self.max_iter, tol=tol, line=line)
                 if best is None or (run.inertia < best.inertia and not _same_clustering(run, best)):
                     best = run
-            self._publish(best, X, device)
+            self._publish(best, X, home, device)
         return self
 
     def _validate_params(self):
@@ -240,9 +263,8 @@ default='k-means++'
             indices = plus_plus(plan, random_state, weights)
         return take_rows(plan, indices)
 
-    def _publish(self, best: Fit, X: Any, device: Device) -> None:
-        """Set the fitted attributes, in the namespace and on the device of X."""
-        home = home_of(X)
+    def _publish(self, best: Fit, X: Any, home: Device, device: Device) -> None:
+        """Set the fitted attributes, where they are at home."""
         distinct = _number_of_distinct(to_host(best.labels), self.n_clusters)
         if distinct < self.n_clusters:
             warnings.warn(
@@ -251,9 +273,8 @@ default='k-means++'
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        centers = to_device(best.centers, home)
-        dtype = getattr(home.xp, result_dtype(X).__name__)
-        self.cluster_centers_ = home.xp.astype(centers, dtype)
+        dtype = getattr(device.xp, result_dtype(X).__name__)
+        self.cluster_centers_ = to_device(device.xp.astype(best.centers, dtype), home)
         self.labels_ = to_device(best.labels, home)
         self.inertia_ = best.inertia
         self.n_iter_ = best.n_iter
@@ -261,7 +282,19 @@ default='k-means++'
         self._n_features_out = self.n_clusters
 
     def fit_predict(self, X, y=None, sample_weight=None):
-        """Fit, and return `labels_`: shape (n_samples,), int32."""
+        """Fit, and return the labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        labels : array of shape (n_samples,), int32
+            `labels_`, which `predict(X)` would give as well.
+        """
         return self.fit(X, sample_weight=sample_weight).labels_
 
     def predict(self, X):
@@ -276,8 +309,8 @@ default='k-means++'
         labels : array of shape (n_samples,), int32
             The true nearest centre, the lowest index on an exact tie; where X lives.
         """
-        X = self._check_new_rows(X)
-        with self._plan_for(X) as plan:
+        rows = self._check_new_rows(X, "predict")
+        with self._plan_for(rows) as plan:
             return to_device(plan.assign(self._centers_on(plan)), home_of(X))
 
     def transform(self, X):
@@ -292,18 +325,42 @@ default='k-means++'
         distances : array of shape (n_samples, n_clusters)
             Euclidean, in units of the data; float32 for float32 rows, otherwise float64.
         """
-        X = self._check_new_rows(X)
-        with self._plan_for(X) as plan:
-            dtype = getattr(plan.xp, result_dtype(X).__name__)
+        rows = self._check_new_rows(X, "transform")
+        with self._plan_for(rows) as plan:
+            dtype = getattr(plan.xp, result_dtype(rows).__name__)
             return to_device(plan.distances(self._centers_on(plan), dtype), home_of(X))
 
     def fit_transform(self, X, y=None, sample_weight=None):
-        """Fit, and return `transform(X)`."""
+        """Fit, and return the distances from each row to each centre.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        distances : array of shape (n_samples, n_clusters)
+            What `transform(X)` gives.
+        """
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def score(self, X, y=None, sample_weight=None):
-        """Minus the inertia of X for these centres, weighted; a float."""
-        X = self._check_new_rows(X)
+        """Minus the inertia of X for these centres.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+            Minus the weighted sum of squared distances of rows to their nearest centres.
+        """
+        X = self._check_new_rows(X, "score")
         weights = check_weights(sample_weight, X)
         with self._plan_for(X) as plan:
             plan.weights = None if weights is None else to_device(weights, plan.device)
@@ -325,8 +382,9 @@ default='k-means++'
                 setattr(moved, name, to_device(getattr(self, name), place))
         return moved
 
-    def _check_new_rows(self, X: Any) -> Any:
+    def _check_new_rows(self, X: Any, method: str) -> Any:
         check_is_fitted(self)
+        check_same_home(X, self.cluster_centers_, f"{type(self).__name__}.{method}")
         return check_rows(X, estimator=self, reset=False)
 
     def _plan_for(self, X: Any) -> Plan:
@@ -340,7 +398,12 @@ default='k-means++'
     def __getstate__(self):
         """Host arrays only: a pickle opens where there is no CuPy."""
         state = super().__getstate__()
-        return {name: to_host(v) if is_device_array(v) else v for name, v in state.items()}
+        return {name: to_host(v) if is_device_array(v) or is_foreign(v) else v for name, v in state.items()}
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = True
+        return tags
 
 
 _ANY_ARRAY = ()  # stands for arrays, which are all the same to the constraints
@@ -372,6 +435,14 @@ def _same_clustering(run: Fit, best: Fit) -> bool:
     return bool((names[ours] == theirs).all())
 
 
+@validate_params(
+    {
+        "X": ["array-like", "sparse matrix"],
+        "sample_weight": ["array-like", None],
+        "return_n_iter": [bool],
+    },
+    prefer_skip_nested_validation=False,
+)
 def k_means(
     X,
     n_clusters,
@@ -388,7 +459,17 @@ def k_means(
     return_n_iter=False,
     device="auto",
 ):
-    """K-means in one call; the parameters are those of `KMeans`.
+    """K-means in one call.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    n_clusters : int
+    sample_weight : array-like of shape (n_samples,), default=None
+    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, device
+        Those of `KMeans`.
+    return_n_iter : bool, default=False
+        Whether the number of iterations is returned, too.
 
     Returns
     -------
@@ -423,7 +504,10 @@ def k_means(
 
 @validate_params(
     {
+        "X": ["array-like", "sparse matrix"],
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "sample_weight": ["array-like", None],
+        "x_squared_norms": ["array-like", None],
         "random_state": ["random_state"],
         "n_local_trials": [Interval(Integral, 1, None, closed="left"), None],
         "device": [str],
@@ -476,22 +560,21 @@ def kmeans_plusplus(
     >>> indices
     array([3, 2])
     """
-    X = check_rows(X)
-    weights = check_weights(sample_weight, X)
-    check_n_clusters(X.shape[0], n_clusters)
+    rows, k = check_rows(X), operator.index(n_clusters)
+    weights = check_weights(sample_weight, rows)
+    check_n_clusters(rows.shape[0], k)
     if x_squared_norms is not None:
         norms = check_array(x_squared_norms, ensure_2d=False)
-        if norms.shape[0] != X.shape[0]:
+        if norms.shape[0] != rows.shape[0]:
             raise ValueError(
                 f"The length of x_squared_norms {norms.shape[0]} should be equal to the length of "
-                f"n_samples {X.shape[0]}."
+                f"n_samples {rows.shape[0]}."
             )
     random_state = check_random_state(random_state)
-    place = resolve(device, X, X.shape[0] * X.shape[1] * n_clusters)
-    plan, _ = prepare(X, weights, n_clusters, place)
+    place = resolve(device, rows, rows.shape[0] * rows.shape[1] * k)
+    plan, _ = prepare(rows, weights, k, place)
     with plan:
-        indices = plus_plus(plan, random_state, weights, n_local_trials)
-    home = home_of(X)
-    chosen = to_device(host_indices(indices), home)
-    with scope(home):
-        return namespace(X).take(X, chosen, axis=0), chosen
+        indices = host_indices(plus_plus(plan, random_state, weights, n_local_trials))
+    with scope(home_of(rows)):
+        centers = namespace(rows).take(rows, to_device(indices, home_of(rows)), axis=0)
+        return to_device(centers, home_of(X)), to_device(indices, home_of(X))

@@ -152,10 +152,10 @@ def silhouette_samples(X: Any, labels: Any, *, device: str = "auto") -> Any:
     >>> silhouette_samples([[0.0], [1.0], [9.0], [10.0]], [0, 0, 1, 1]).round(3).tolist()
     [0.895, 0.882, 0.882, 0.895]
     """
-    X = check_rows(X)
-    codes = _check_clusters(labels, X.shape[0])
-    place = resolve(device, X, float(X.shape[0]) ** 2 * X.shape[1])
-    (values,) = silhouettes(X, [labeling(codes)], place)
+    rows = check_rows(X)
+    codes = _check_clusters(labels, rows.shape[0])
+    place = resolve(device, rows, float(rows.shape[0]) ** 2 * rows.shape[1])
+    (values,) = silhouettes(rows, [labeling(codes)], place)
     return to_device(values, home_of(X))
 
 

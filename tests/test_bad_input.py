@@ -392,12 +392,16 @@ def test_weights(name):
     model = KMeans(2, random_state=0).fit(X)
     for action in (
         lambda: model.score(X, sample_weight=weights),
-        lambda: k_means(X, 2, sample_weight=weights),
-        lambda: kmeans_plusplus(X, 2, sample_weight=weights),
         lambda: metrics.wcss_curve(X, [2], sample_weight=weights),
         lambda: KMeans(2, init="random").fit_transform(X, sample_weight=weights),
     ):
         assert str(failure(action)) == str(error)
+    for ours, theirs in ((k_means, sklearn.cluster.k_means), (kmeans_plusplus, sklearn.cluster.kmeans_plusplus)):
+        message = str(failure(lambda ours=ours: ours(X, 2, sample_weight=weights)))
+        if np.isscalar(weights):  # these two take no number for all rows
+            assert message == str(failure(lambda theirs=theirs: theirs(X, 2, sample_weight=weights)))
+        else:
+            assert message == str(error)
 
 
 def test_random_centres_need_as_many_positive_weights():

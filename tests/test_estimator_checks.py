@@ -1,0 +1,139 @@
+"""scikit-learn's own checks of estimators; those that may fail are those it lists for its own KMeans.
+
+Once as everybody calls them, and once more in a process with array API dispatch on: SCIPY_ARRAY_API has to be set
+before SciPy is imported. No model has an array as `init`, for the checks make rows of several widths.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import sklearn.cluster
+from sklearn.utils._test_common.instance_generator import _get_expected_failed_checks
+from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator, parametrize_with_checks
+
+from gpukmeans import KMeans
+
+
+def first_rows(X: Any, n_clusters: int, random_state: Any) -> Any:
+    return X[:n_clusters, :]
+
+
+class Single(KMeans):
+    """Takes rows of float64 as float32, which the checks hardly make themselves."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        return super().fit(single(X), y, sample_weight)
+
+    def predict(self, X):
+        return super().predict(single(X))
+
+    def transform(self, X):
+        return super().transform(single(X))
+
+    def score(self, X, y=None, sample_weight=None):
+        return super().score(single(X), y, sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def single(X: Any) -> Any:
+    return X.astype(np.float32) if isinstance(X, np.ndarray) and X.dtype == np.float64 else X
+
+
+SMALL = {"n_clusters": 2, "n_init": 2, "max_iter": 5}  # what scikit-learn checks its own KMeans with
+INITS = ["k-means++", "random", first_rows]
+MODELS = [
+    KMeans(),
+    KMeans(device="cpu", init="random", tol=0, copy_x=False),
+    *(KMeans(device="cpu", init=init, algorithm=name, **SMALL) for init in INITS for name in ("lloyd", "elkan")),
+    Single(device="cpu", **SMALL),
+    Single(device="cpu", init="random", algorithm="elkan"),
+]
+
+
+class Outcome(NamedTuple):
+    """What became of one check."""
+
+    check: str
+    status: str  # "passed", "failed" or "skipped"
+    told: str  # the exception
+
+
+@functools.cache
+def names_of_checks(model: Any) -> set[str]:
+    return {getattr(check, "func", check).__name__ for _, check in estimator_checks_generator(model)}
+
+
+def expected_failures(model: Any) -> dict[str, str]:
+    """What scikit-learn lists for its KMeans, of the checks that are made of ours."""
+    listed = _get_expected_failed_checks(sklearn.cluster.KMeans())
+    return {name: why for name, why in listed.items() if name in names_of_checks(model)}
+
+
+def without_array_api(mark: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """All checks but those that are skipped where SCIPY_ARRAY_API is not set."""
+    names, cases = mark.args
+    kept = [case for case in cases if "array_api" not in str(getattr(case, "values", case)[1])]
+    assert 0 < len(cases) - len(kept) < len(cases) / 2
+    return pytest.mark.parametrize(names, kept, **mark.kwargs)
+
+
+@pytest.mark.filterwarnings("ignore:algorithm='elkan' doesn't make sense for a single cluster:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters:sklearn.exceptions.ConvergenceWarning")
+@without_array_api(parametrize_with_checks(MODELS, expected_failed_checks=expected_failures, xfail_strict=True))
+def test_estimator(estimator, check):
+    check(estimator)
+
+
+# --- with array API dispatch ----------------------------------------------------------------------
+
+DISPATCHED = "import test_estimator_checks; test_estimator_checks.print_outcomes()"
+
+
+def print_outcomes() -> None:
+    """What the other process does: all checks on all models, and on scikit-learn's own."""
+    sklearn.set_config(array_api_dispatch=True)
+    print(json.dumps([outcomes(model) for model in [sklearn.cluster.KMeans(**SMALL), *MODELS]]))
+
+
+def outcomes(model: Any) -> list[Outcome]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = check_estimator(model, on_fail=None, on_skip=None)
+    return [Outcome(each["check_name"], each["status"], str(each["exception"])) for each in found]
+
+
+def test_with_array_api_dispatch():
+    """Dispatch switched on for all checks makes some fail that have lists for rows: with scikit-learn's own as well."""
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", DISPATCHED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    theirs, *ours = ([Outcome(*each) for each in found] for found in json.loads(done.stdout))
+    allowed = {each.check for each in theirs if each.status == "failed"}
+    for model, found in zip(MODELS, ours, strict=True):
+        failed = {each.check for each in found if each.status == "failed"}
+        assert failed <= allowed, (model, [each for each in found if each.check in failed - allowed])
+        assert expected_failures(model).keys() <= failed
+        dispatched = [each for each in found if "array_api" in each.check]
+        needs = [each.told for each in dispatched if each.status == "skipped"]
+        assert all("not installed" in told or "Skipping" in told or "not available" in told for told in needs), needs
+        # at the least: NumPy and both devices of array_api_strict, and rows of another namespace than the fit's
+        least = 1 if isinstance(model, Single) else 4
+        assert sum(each.status == "passed" for each in dispatched) >= least
+
+
+def test_tags_declare_array_api_support():
+    assert KMeans().__sklearn_tags__().array_api_support is True
