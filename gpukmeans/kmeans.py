@@ -466,10 +466,11 @@ def k_means(
     X : array-like of shape (n_samples, n_features)
     n_clusters : int
     sample_weight : array-like of shape (n_samples,), default=None
-    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, device
+    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm
         Those of `KMeans`.
     return_n_iter : bool, default=False
         Whether the number of iterations is returned, too.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
 
     Returns
     -------
