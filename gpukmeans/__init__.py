@@ -5,9 +5,21 @@
 True
 """
 
+from typing import Any
+
 from . import metrics
 from .kmeans import KMeans, k_means, kmeans_plusplus
 
 __version__ = "0.1.0"
 
-__all__ = ["KMeans", "__version__", "k_means", "kmeans_plusplus", "metrics"]
+_IN_PATCH = ["patch_sklearn", "patched_sklearn", "unpatch_sklearn"]
+
+__all__ = ["KMeans", "__version__", "k_means", "kmeans_plusplus", "metrics", *_IN_PATCH]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _IN_PATCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import patch  # only then: scikit-learn's clustering takes longer to import than all of this package
+
+    return getattr(patch, name)

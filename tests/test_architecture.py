@@ -35,7 +35,7 @@ FLOORS = [
     {"_plan", "_validation"},
     {"_lloyd", "_matching", "_seeding", "_silhouette"},
     {"kmeans"},
-    {"metrics"},
+    {"metrics", "patch"},
     {"_drawing"},
     {"_cluster_display", "_confusion_display"},
     {"plotting"},
