@@ -31,6 +31,8 @@ def cuda_or_skip(request) -> Any:
         pytest.skip(f"no usable CUDA device: {why_not}")
     import cupy
 
+    if os.environ.get("STANDIN_MEMCHECK"):  # see tests/cuda_standin
+        cupy.cuda.set_allocator(None)
     return cupy
 
 
