@@ -63,7 +63,7 @@ def native_key() -> str:
 
 def kernel_cache() -> pathlib.Path:
     """Translated kernels, by the translation that made them."""
-    sources = [HERE / "ptx.py", HERE / "ptx_instructions.py", NATIVE / "ptx.h", NATIVE / "fibers.h"]
+    sources = [HERE / "translate.py", HERE / "ptx.py", HERE / "ptx_instructions.py", NATIVE / "ptx.h", NATIVE / "fibers.h"]
     return folder() / f"kernels-{digest(compiler(), *KERNEL_FLAGS, *sources)}"
 
 

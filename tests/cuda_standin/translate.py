@@ -16,9 +16,23 @@ def compile_ptx(source: pathlib.Path, library: pathlib.Path) -> None:
     """Translate and compile; the library appears whole or not at all."""
     cpp, unfinished = source.with_suffix(".cpp"), source.with_suffix(".so")
     cpp.write_text(translate(source.read_text()))
-    subprocess.run([compiler(), *KERNEL_FLAGS, f"-I{NATIVE}", str(cpp), "-o", str(unfinished)], check=True)
+    _precompile(library.parent)
+    _compile(f"-I{library.parent}", f"-I{NATIVE}", str(cpp), "-o", str(unfinished))
     unfinished.rename(library)
     cpp.unlink()
+
+
+def _precompile(cache: pathlib.Path) -> None:
+    """The header in a form that g++ reads at once: it takes nine tenths of the time of a small kernel."""
+    header = cache / "ptx.h.gch"
+    if not header.exists():
+        unfinished = cache / f"ptx.h.{os.getpid()}"
+        _compile("-x", "c++-header", str(NATIVE / "ptx.h"), "-o", str(unfinished))
+        unfinished.rename(header)
+
+
+def _compile(*arguments: str) -> None:
+    subprocess.run([compiler(), *KERNEL_FLAGS, *arguments], check=True)
 
 
 if __name__ == "__main__":
