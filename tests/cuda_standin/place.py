@@ -58,12 +58,13 @@ def packages_key() -> str:
 
 def native_key() -> str:
     """Changes when the driver's libraries have to be compiled again."""
-    return digest(packages_key(), compiler(), *sorted(NATIVE.glob("*.cpp")), NATIVE / "device.h", HERE / "build.py")
+    return digest(packages_key(), compiler(), *sorted(NATIVE.glob("*.cpp")), NATIVE / "device.h")
 
 
 def kernel_cache() -> pathlib.Path:
     """Translated kernels, by the translation that made them."""
-    sources = [HERE / "translate.py", HERE / "ptx.py", HERE / "ptx_instructions.py", NATIVE / "ptx.h", NATIVE / "fibers.h"]
+    sources = [HERE / "translate.py", HERE / "ptx.py", HERE / "ptx_instructions.py"]
+    sources += [NATIVE / "ptx.h", NATIVE / "fibers.h", NATIVE / "fibers.cpp"]
     return folder() / f"kernels-{digest(compiler(), *KERNEL_FLAGS, *sources)}"
 
 

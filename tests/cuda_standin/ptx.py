@@ -179,7 +179,8 @@ class Entry:
         lenient = str(self.name.startswith("cupy_")).lower()
         return "\n".join(
             [
-                f"static void body_{self.name}(const char* parameters) {{",
+                f"static void body_{self.name}(void* parameters_) {{",
+                "char* const parameters = static_cast<char*>(parameters_); begin_thread();",
                 f"alignas(16) char local[{max(16, self.local.size)}]; (void)local; (void)parameters;",
                 *names,
                 *self.lines,
@@ -191,7 +192,7 @@ class Entry:
                 f"alignas(16) char parameters[{max(16, self.parameters.size)}]; (void)arguments;",
                 *copies,
                 f"return run(shape, {self.module.shared.size} + dynamic, {str(self.meets).lower()}, {lenient}, "
-                f"[&] {{ body_{self.name}(parameters); }}); }}",
+                f"body_{self.name}, parameters); }}",
             ]
         )
 

@@ -16,19 +16,21 @@ def compile_ptx(source: pathlib.Path, library: pathlib.Path) -> None:
     """Translate and compile; the library appears whole or not at all."""
     cpp, unfinished = source.with_suffix(".cpp"), source.with_suffix(".so")
     cpp.write_text(translate(source.read_text()))
-    _precompile(library.parent)
-    _compile(f"-I{library.parent}", f"-I{NATIVE}", str(cpp), "-o", str(unfinished))
+    cache = library.parent
+    _make_once(cache / "ptx.h.gch", "-x", "c++-header", str(NATIVE / "ptx.h"))  # g++ reads it at once
+    _make_once(cache / "libfibers.so", str(NATIVE / "fibers.cpp"))
+    link = [f"-L{cache}", "-l:libfibers.so", f"-Wl,-rpath,{cache}"]
+    _compile(f"-I{cache}", f"-I{NATIVE}", str(cpp), "-o", str(unfinished), *link)
     unfinished.rename(library)
     cpp.unlink()
 
 
-def _precompile(cache: pathlib.Path) -> None:
-    """The header in a form that g++ reads at once: it takes nine tenths of the time of a small kernel."""
-    header = cache / "ptx.h.gch"
-    if not header.exists():
-        unfinished = cache / f"ptx.h.{os.getpid()}"
-        _compile("-x", "c++-header", str(NATIVE / "ptx.h"), "-o", str(unfinished))
-        unfinished.rename(header)
+def _make_once(path: pathlib.Path, *arguments: str) -> None:
+    """What all kernels share: it takes nine tenths of the time of compiling a small one."""
+    if not path.exists():
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        _compile(*arguments, "-o", str(unfinished))
+        unfinished.rename(path)
 
 
 def _compile(*arguments: str) -> None:

@@ -213,20 +213,20 @@ template <class T, class F> inline T op_redux(T value, uint32_t mask, F combine)
 
 // --- a launch ---
 
-template <class Body>
-const char* run(const unsigned* g, uint64_t shared, bool threads_meet, bool lenient, Body&& body) {
+inline void begin_thread() { // the first thread of a block finds its shared memory full of NaN
+    block::Machine& m = block::machine();
+    if (!m.fresh) return;
+    m.fresh = false;
+    memset(shared_memory, 0xff, shared_size);
+}
+
+const char* run(const unsigned* g, uint64_t shared, bool threads_meet, bool lenient, void (*body)(void*), void* parameters) {
     block::Machine& m = block::machine();
     standin_loaded = standin_stored = 0;
     shared_size = shared;
     checked = hooks && getenv("STANDIN_MEMCHECK") && *getenv("STANDIN_MEMCHECK") != '0';
     if (shared > sizeof shared_memory) return "more shared memory than any device has";
-    const bool good = block::launch({g[0], g[1], g[2]}, {g[3], g[4], g[5]}, threads_meet, lenient, [&] {
-        if (m.fresh) {
-            m.fresh = false;
-            memset(shared_memory, 0xff, shared_size); // NaN: what is read unwritten shows
-        }
-        body();
-    });
+    const bool good = block::launch({g[0], g[1], g[2]}, {g[3], g[4], g[5]}, threads_meet, lenient, body, parameters);
     return good ? nullptr : m.error.c_str();
 }
 } // namespace
