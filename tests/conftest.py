@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import strict_cupy
+from cuda_standin import device, host
 
 # Processes that tests start in the checkout import the installed package, not the checkout, where
 # there are no compiled kernels. `pytest` itself does so too, unlike `python -m pytest`.
@@ -18,6 +19,17 @@ def pytest_addoption(parser):
     parser.addoption(
         "--require-cuda", action="store_true", help="fail, instead of skip, what needs a usable CUDA device"
     )
+    parser.addoption(
+        "--auto-cuda", action="store_true", help="device='auto' sends host data of any size to the CUDA device"
+    )
+
+
+@pytest.fixture(autouse=True)
+def auto_cuda(request, monkeypatch):
+    """With --auto-cuda, tests that name no device compute on the first CUDA device."""
+    if request.config.getoption("--auto-cuda"):
+        cuda_or_skip(request)
+        monkeypatch.setattr("gpukmeans._device.WORTH_A_GPU", 0)
 
 
 def cuda_or_skip(request) -> Any:
@@ -32,7 +44,9 @@ def cuda_or_skip(request) -> Any:
     import cupy
 
     if os.environ.get("STANDIN_MEMCHECK"):  # see tests/cuda_standin
-        cupy.cuda.set_allocator(None)
+        device.exact_allocations(cupy)
+    if os.environ.get("STANDIN_SANITIZE"):
+        host.substitute(cupy)
     return cupy
 
 
@@ -74,7 +88,16 @@ def _make_space(name, request):
     return Space(name, cp, cp.asarray, cp.asnumpy, "cuda")
 
 
-@pytest.fixture(params=["numpy", "numpy-bodies", "numpy-readonly", "strict", "strict-cupy", "cuda"])
+@pytest.fixture(
+    params=[
+        "numpy",
+        "numpy-bodies",
+        "numpy-readonly",
+        "strict",
+        "strict-cupy",
+        pytest.param("cuda", marks=pytest.mark.cuda),
+    ]
+)
 def space(request):
     """Each array namespace in turn; real CuPy where a CUDA device is usable."""
     return _make_space(request.param, request)

@@ -13,6 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 NATIVE = HERE / "native"
 ROOT = HERE.parent.parent
 SETUP = "python -m tests.cuda_standin setup"
+RUN = "python -m tests.cuda_standin run -- pytest"
 
 CUPY = "14.2.0"  # the stand-in replaces one of its extension modules, so the version is fixed
 PACKAGES = [

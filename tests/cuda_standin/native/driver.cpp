@@ -121,6 +121,15 @@ CUresult cuOccupancyMaxPotentialBlockSize(int* grid, int* block, CUfunction, CUo
     return CUDA_SUCCESS;
 }
 
+// A launch of a kernel that does not come through the driver, see host.py.
+void standin_launched(const char* name, const unsigned* shape, unsigned shared, uint64_t stream) {
+    ++standin_counters.launches;
+    Event& event = record("launch", name, reinterpret_cast<void*>(stream), 0);
+    memcpy(event.grid, shape, sizeof event.grid);
+    memcpy(event.block, shape + 3, sizeof event.block);
+    event.shared = shared;
+}
+
 CUresult cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned dynamic, CUstream stream, void** arguments, void**) {
     Function* f = reinterpret_cast<Function*>(handle);

@@ -1,6 +1,7 @@
 // The CUDA runtime of the stand-in: the device's properties, memory, copies, streams and events.
 #include "device.h"
 #include <cuda_runtime_api.h>
+#include <sys/mman.h>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -62,6 +63,7 @@ const Event* standin_event(uint64_t i) { return &events[i]; }
 
 struct Allocation { size_t bytes; uint64_t loaded, stored; };
 static std::map<uint64_t, Allocation> live;
+static const size_t huge = size_t(1) << 30;
 
 uint64_t owner_of(const void* start, size_t bytes) {
     const uint64_t a = reinterpret_cast<uint64_t>(start);
@@ -89,9 +91,13 @@ cudaError_t cudaMalloc(void** p, size_t n) {
     *p = nullptr;
     if (!n) return cudaSuccess;
     if (count.live_bytes + n > memory_limit()) return cudaErrorMemoryAllocation;
-    // Not rounded up to a page or the like: an address sanitizer sees the very end.
-    if (posix_memalign(p, 512, n)) return cudaErrorMemoryAllocation;
-    memset(*p, 0xff, n); // NaN: what is read before it is written shows
+    if (n > huge) { // takes memory only where it is touched, for tests of large indices
+        *p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (*p == MAP_FAILED) return cudaErrorMemoryAllocation;
+    } else { // not rounded up, so that an address sanitizer sees the very end
+        if (posix_memalign(p, 512, n)) return cudaErrorMemoryAllocation;
+        memset(*p, 0xff, n); // NaN: what is read before it is written shows
+    }
     live[reinterpret_cast<uint64_t>(*p)] = Allocation{n, 0, 0};
     ++count.allocations;
     count.live_bytes += n;
@@ -105,9 +111,11 @@ cudaError_t cudaFree(void* p) {
     if (!p) return cudaSuccess;
     auto found = live.find(reinterpret_cast<uint64_t>(p));
     if (found == live.end()) return cudaError_t(fail("cudaFree of what is not a live allocation", cudaErrorInvalidValue));
-    count.live_bytes -= found->second.bytes;
+    const size_t n = found->second.bytes;
+    count.live_bytes -= n;
     live.erase(found);
-    free(p);
+    if (n > huge) munmap(p, n);
+    else free(p);
     return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void* p, cudaStream_t) { return cudaFree(p); }
