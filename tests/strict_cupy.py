@@ -3,7 +3,8 @@
 It refuses what CuPy refuses and NumPy allows: host arrays in device arithmetic, implicit conversion, keywords
 that CuPy lacks, arrays of another device. It counts what costs time or memory on a device: copies either
 way, synchronisations, allocations, peak bytes. It covers an audited list of names and says so of all others.
-It says nothing about speed, and runs no CUDA source.
+It says nothing about speed. It runs no CUDA source, so while it is installed GPUKMEANS_KERNELS turns the
+compiled kernels off, and the array bodies are what it tests.
 
 >>> import pytest
 >>> with pytest.MonkeyPatch.context() as patch:
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -411,4 +413,6 @@ def install(
     for name, module in _modules(state).items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setitem(sys.modules, "cupyx", None)
+    if os.environ.get("GPUKMEANS_KERNELS", "1") == "1":
+        monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy")
     return state.module

@@ -29,6 +29,8 @@ FLOORS = [
         "_kernels.cpu.pairs",
         "_kernels.cpu.passes",
         "_kernels.cpu.plus_plus",
+        "_kernels.cuda",
+        "_kernels.cuda.compile",
         "_kernels.numpy",
     },
     {"_distances"},

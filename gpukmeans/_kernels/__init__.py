@@ -1,8 +1,9 @@
 """Faster bodies for a handful of primitives, behind one lookup.
 
 A kernel has the name, the arguments, the outputs and the tie-break of the body in `_distances`
-that it stands in for. Compiled kernels come before NumPy's. `GPUKMEANS_KERNELS=numpy` turns the compiled
-ones off, `GPUKMEANS_KERNELS=0` all of them: then the array bodies serve.
+that it stands in for. Compiled kernels (C++ for NumPy arrays, CUDA C++ for CuPy arrays) come before NumPy's.
+`GPUKMEANS_KERNELS=numpy` turns the compiled ones off, `GPUKMEANS_KERNELS=0` all of them: then the array
+bodies serve.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from . import cpu
+from .._device import is_cupy
+from . import cpu, cuda
 
 logger = logging.getLogger("gpukmeans")
 
@@ -70,6 +72,8 @@ def check_environment() -> None:
 def find(op: str, array: Any) -> Callable[..., Any] | None:
     """The kernel for an operation on this kind of array, or None: the array body serves."""
     chosen = choice()
+    if chosen == "1" and is_cupy(array):
+        return cuda.lookup(op) if cuda.serves(array) else None
     if chosen == "0" or not isinstance(array, np.ndarray):
         return None
     if chosen == "1" and cpu.native() is not None and hasattr(cpu, op) and cpu.serves(op, array):
@@ -82,19 +86,27 @@ def find(op: str, array: Any) -> Callable[..., Any] | None:
 def in_use(kind: str) -> dict[str, str]:
     """Operation -> the name of what serves it on that kind of device ("cpu", "cuda", "array").
 
-    An operation that a kernel does for all rows in one call goes by its own name.
+    For float32 and float64 rows; an operation that a kernel does for all rows in one call goes by its own name.
     """
-    probe = np.empty(0) if kind == "cpu" else None
     ops = [op for op in OPERATIONS if op not in _WHOLE.values() and (kind == "cpu" or op != "accumulate_moves")]
-    served = {op: find(_WHOLE.get(op, op), probe) or find(op, probe) for op in ops}
+    served = {op: _find_for(kind, _WHOLE.get(op, op)) or _find_for(kind, op) for op in ops}
     if served["loop"] is None:  # the other operations do it, one by one
         del served["loop"]
     return {op: _name(kernel) for op, kernel in served.items()}
 
 
+def _find_for(kind: str, op: str) -> Callable[..., Any] | None:
+    """What `find` finds for rows on that kind of device."""
+    if kind == "cuda":
+        return cuda.lookup(op) if choice() == "1" else None
+    return find(op, np.empty(0) if kind == "cpu" else None)
+
+
 def _name(kernel: Callable[..., Any] | None) -> str:
     if kernel is None:
         return "array body"
+    if kernel.__module__.startswith(cuda.__name__):
+        return "CUDA kernel"
     if kernel.__module__.startswith(cpu.__name__):
         return f"compiled ({cpu.native().instruction_set()})"
     return "numpy kernel"
