@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._device import home_of, namespace, placement, to_device, to_host
-from ._frame import Frame, Nearest, Targets, doubt_limit, local, nearest_directly
+from ._frame import Frame, Nearest, Targets, doubt_limit, first_lowest, local, nearest_directly
 from ._kernels import OPERATIONS, choice, find
 from ._threads import Workers, Workspace
 
@@ -207,17 +207,16 @@ class Seeding:
         self._closest = xp.full(rows.shape[:1], xp.inf, dtype=xp.float64, **placement(rows))
         self._lower_to = find("lower_to", rows) or lower_to
 
-    def lower(self, centre: Any, candidates: Any) -> Any:
+    def lower(self, winner: Any, candidates: Any) -> Any:
         """Potentials of the rows for each candidate, tile by tile, (n_tiles, t) float64.
 
         Parameters
         ----------
-        centre : array of shape (1, d), the row chosen last; None before the first
-        candidates : array of shape (t, d), rows of the data
+        winner : array of shape (1,) int64, the row chosen last; None before the first
+        candidates : array of shape (t,) int64, rows
         """
-        xp = namespace(self._rows)
-        points = candidates if centre is None else xp.concat([centre, candidates])
-        settle = centre is not None
+        xp, settle = namespace(self._rows), winner is not None
+        points = xp.take(self._rows, xp.concat([winner, candidates]) if settle else candidates, axis=0)
 
         def lane(number: int, space: Any) -> list:
             return [self._block(a, b, points, settle, space) for a, b in self._lanes[number]]
@@ -241,7 +240,19 @@ class Seeding:
             sums.append(xp.sum(lowered[:, whole:], axis=1)[:, None])
         return xp.matrix_transpose(xp.concat(sums, axis=1))
 
-    def draw(self, centre: Any, masses: Any, uniforms: Any) -> Any:
+    def pick(self, candidates: Any, potentials: Any) -> tuple[Any, Any]:
+        """The candidate of lowest potential, (1,) int64, and its column of potentials, (n_tiles,).
+
+        Parameters
+        ----------
+        candidates : array of shape (t,) int64
+        potentials : array of shape (n_tiles, t) float64, from `lower`
+        """
+        xp = namespace(potentials)
+        best = first_lowest(xp.sum(potentials, axis=0))
+        return xp.take(candidates, best), xp.take(potentials, best, axis=1)[:, 0]
+
+    def draw(self, winner: Any, masses: Any, uniforms: Any) -> Any:
         """Rows drawn with probability proportional to weight times squared distance, (t,) int64.
 
         The cumulated masses of the tiles find the tile, those of its rows the row: no array of n
@@ -249,7 +260,7 @@ class Seeding:
 
         Parameters
         ----------
-        centre : array of shape (1, d), the row chosen last
+        winner : array of shape (1,) int64, the row chosen last
         masses : array of shape (n_tiles,) float64
             The potentials that `lower` gave for that row.
         uniforms : array of shape (t,) float64
@@ -260,19 +271,20 @@ class Seeding:
         tile = xp.sum(xp.astype(cumulative[None, 1:] < wanted[:, None], xp.int64), axis=1)
         tile = xp.clip(tile, 0, masses.shape[0] - 1)
         within = wanted - xp.take(cumulative, tile)
-        passed = xp.cumulative_sum(self.masses(tile, centre), axis=1) < within[:, None]
+        passed = xp.cumulative_sum(self.masses(tile, winner), axis=1) < within[:, None]
         position = xp.clip(xp.sum(xp.astype(passed, xp.int64), axis=1), 0, self.tile - 1)
         return xp.clip(tile * self.tile + position, 0, self.n_samples - 1)
 
-    def masses(self, tiles: Any, centre: Any) -> Any:
+    def masses(self, tiles: Any, winner: Any) -> Any:
         """Weight times squared distance of the rows of some tiles, (q, tile); zero beyond the last row.
 
         Parameters
         ----------
         tiles : array of shape (q,) int64
-        centre : array of shape (1, d), the row chosen last
+        winner : array of shape (1,) int64, the row chosen last
         """
         xp = namespace(self._rows)
+        centre = xp.take(self._rows, winner, axis=0)
         rows_of_tile = xp.arange(self.tile, dtype=xp.int64, **placement(self._rows))
         index = xp.reshape(tiles[:, None] * self.tile + rows_of_tile[None, :], (-1,))
         inside = index < self.n_samples

@@ -135,3 +135,14 @@ def nearest_directly(rows: Any, centers: Any) -> Any:
         squared = xp.sum(difference * difference, axis=2)
         parts.append(xp.astype(xp.argmin(squared, axis=1), xp.int32))
     return parts[0] if len(parts) == 1 else xp.concat(parts)
+
+
+def first_lowest(potentials: Any) -> Any:
+    """Position of the lowest potential, (1,); the first of those that agree with it within rounding.
+
+    Two rows close to each other and far from all others leave the same potential, whichever is
+    picked: without this, rounding would decide, differently on each device.
+    """
+    xp = namespace(potentials)
+    lowest = potentials <= xp.min(potentials) * (1 + 1e-12)
+    return xp.reshape(xp.argmax(xp.astype(lowest, xp.int8)), (1,))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._device import namespace, to_device, to_host
+from ._device import to_device, to_host
 from ._plan import Plan
 
 
@@ -35,34 +35,18 @@ def plus_plus(
     n_local_trials : int, optional
         Candidates a centre; 2 + log(k) when None.
     """
-    xp, rows, k = plan.xp, plan.rows, plan.n_clusters
+    xp, k = plan.xp, plan.n_clusters
     trials = n_local_trials or 2 + int(np.log(k))
-    first = np.asarray([_weighted_draw(random_state, rows.shape[0], weights)])
+    first = np.asarray([_weighted_draw(random_state, plan.rows.shape[0], weights)])
     uniforms = to_device(random_state.uniform(size=(k - 1, trials)), plan.device)
     winner = to_device(first, plan.device)
-    seeding, centre = plan.seeding(), xp.take(rows, winner, axis=0)
-    masses = seeding.lower(None, centre)[:, 0]
-    chosen = [winner]
+    seeding, chosen = plan.seeding(), [winner]
+    masses = seeding.lower(None, winner)[:, 0]
     for c in range(k - 1):
-        candidates = seeding.draw(centre, masses, uniforms[c, :])
-        points = xp.take(rows, candidates, axis=0)
-        potentials = seeding.lower(centre, points)
-        best = _first_lowest(xp.sum(potentials, axis=0))
-        winner, centre = xp.take(candidates, best), xp.take(points, best, axis=0)
-        masses = xp.take(potentials, best, axis=1)[:, 0]
+        candidates = seeding.draw(winner, masses, uniforms[c, :])
+        winner, masses = seeding.pick(candidates, seeding.lower(winner, candidates))
         chosen.append(winner)
     return xp.concat(chosen)
-
-
-def _first_lowest(potentials: Any) -> Any:
-    """Position of the lowest potential, (1,); the first of those that agree with it within rounding.
-
-    Two rows close to each other and far from all others leave the same potential, whichever is
-    picked: without this, rounding would decide, differently on each device.
-    """
-    xp = namespace(potentials)
-    lowest = potentials <= xp.min(potentials) * (1 + 1e-12)
-    return xp.reshape(xp.argmax(xp.astype(lowest, xp.int8)), (1,))
 
 
 def _weighted_draw(random_state: np.random.RandomState, n: int, weights: np.ndarray | None) -> int:

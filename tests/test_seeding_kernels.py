@@ -70,12 +70,12 @@ def passes(X, w, k=12, tile=256, workers=None, kernel=True):
     lanes = [[(a, min(a + 1024, len(X)))] for a in range(0, len(X), 1024)]
     seeding = cls(X, w, plan.frame, k, tile, lanes, workers)
     tiles = np.arange(-(-len(X) // tile))[::-1].copy()
-    rng, centre, out = np.random.default_rng(5), None, []
+    rng, winner, out = np.random.default_rng(5), None, []
     for _ in range(k):
-        candidates = X[rng.integers(0, len(X), 3)]
-        out.append(seeding.lower(centre, candidates))
-        centre = candidates[1:2]
-        out.append(seeding.masses(tiles, centre))
+        candidates = rng.integers(0, len(X), 3)
+        out.append(seeding.lower(winner, candidates))
+        winner = candidates[1:2]
+        out.append(seeding.masses(tiles, winner))
     workers.close()
     return out, plan.frame.scale
 
@@ -152,10 +152,10 @@ def test_draws_are_those_of_the_array_body(kind, n):
     drawn = []
     for cls in (compiled.Seeding, _distances.Seeding):
         seeding = cls(X, w, plan.frame, 4, 256, [[(0, n)]], Workers(1))
-        centre = X[n // 2 : n // 2 + 1]
-        masses = seeding.lower(None, centre)[:, 0]
-        drawn.append([seeding.draw(centre, masses, uniforms), seeding.lower(centre, X[:1])])
-        drawn[-1] += [seeding.draw(X[:1], drawn[-1][1][:, 0].copy(), uniforms)]
+        first, second = np.array([n // 2]), np.array([0])
+        masses = seeding.lower(None, first)[:, 0]
+        drawn.append([seeding.draw(first, masses, uniforms), seeding.lower(first, second)])
+        drawn[-1] += [seeding.draw(second, drawn[-1][1][:, 0].copy(), uniforms)]
     assert np.array_equal(drawn[0][0], drawn[1][0])
     assert np.array_equal(drawn[0][2], drawn[1][2])
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 
+from ..._frame import first_lowest
 from . import native
 
 # Shorter rows are read as fast as their sketch and what it leaves open; longer ones could overflow its sums.
@@ -35,13 +36,13 @@ class Seeding:
         self._left, self._done = n_clusters, 0  # passes
         self._sketched, self._wait, self._patience = False, 0, 1
 
-    def lower(self, centre: Any, candidates: np.ndarray) -> np.ndarray:
+    def lower(self, winner: Any, candidates: np.ndarray) -> np.ndarray:
         """See `_distances.Seeding.lower`."""
-        points = candidates if centre is None else np.concatenate([centre, candidates])
+        points = self._points(candidates if winner is None else np.concatenate([winner, candidates]))
         potentials = np.empty((-(-self.n_samples // self.tile), candidates.shape[0]))
         use = self._sketched and self._wait == 0
         write = not self._sketched and self._pays(points.shape[0])
-        self._pass.begin(points.astype(np.float64), centre is not None, potentials, write, use)
+        self._pass.begin(points, winner is not None, potentials, write, use)
         read = self._run()
         self._sketched |= write
         self._left, self._done, self._wait = self._left - 1, self._done + 1, max(0, self._wait - 1)
@@ -49,17 +50,25 @@ class Seeding:
             self._wait, self._patience = self._patience, 2 * self._patience
         return potentials
 
-    def draw(self, centre: np.ndarray, masses: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+    def pick(self, candidates: np.ndarray, potentials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `_distances.Seeding.pick`."""
+        best = first_lowest(potentials.sum(axis=0))
+        return candidates[best], potentials[:, best[0]].copy()
+
+    def draw(self, winner: np.ndarray, masses: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """See `_distances.Seeding.draw`."""
         rows = np.empty(uniforms.shape[0], np.int64)
-        self._pass.draw(centre.astype(np.float64), masses, uniforms, rows)
+        self._pass.draw(self._points(winner), masses, uniforms, rows)
         return rows
 
-    def masses(self, tiles: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    def masses(self, tiles: np.ndarray, winner: np.ndarray) -> np.ndarray:
         """See `_distances.Seeding.masses`."""
         out = np.empty((tiles.shape[0], self.tile))
-        self._pass.masses(centre.astype(np.float64), tiles, out)
+        self._pass.masses(self._points(winner), tiles, out)
         return out
+
+    def _points(self, which: np.ndarray) -> np.ndarray:
+        return self._rows[which].astype(np.float64)
 
     def _run(self) -> int:
         """One call a thread; the rows read."""
