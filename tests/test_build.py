@@ -242,8 +242,9 @@ def test_compiled_kernels_come_first(monkeypatch):
     assert _kernels.find("search_pass", rows.astype(complex)) is None
     assert _kernels.find("search_pass", rows.tolist()) is None
     assert _kernels.in_use("cpu")["nearest"] == _kernels.in_use("cpu")["loop"] == "compiled (avx2)"
-    assert set(_kernels.in_use("cuda").values()) == {"array body"}
+    assert _kernels.in_use("cuda")["lower_to"] == "CUDA kernel"
     monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy")
+    assert set(_kernels.in_use("cuda").values()) == {"array body"}
     assert _kernels.find("search_pass", rows) is None
     assert set(_kernels.in_use("cpu").values()) == {"numpy kernel"}
     monkeypatch.setenv("GPUKMEANS_KERNELS", "0")
