@@ -31,6 +31,7 @@ FLOORS = [
         "_kernels.cpu.plus_plus",
         "_kernels.cuda",
         "_kernels.cuda.compile",
+        "_kernels.cuda.pairs",
         "_kernels.cuda.plus_plus",
         "_kernels.numpy",
     },

@@ -14,6 +14,8 @@ OLDEST = 70
 
 # File, constants, and the most registers of each kernel in it: threads of a block times blocks that should fit.
 BUDGETS = [
+    ("pairs", {"REAL": "float"}, {"distance_sums": 128}),
+    ("pairs", {"REAL": "double"}, {"distance_sums": 128}),
     ("seeding", {"REAL": "float", "POINTS": 8}, {"lower": 96, "pick": 64, "draw": 96}),
     ("seeding", {"REAL": "double", "POINTS": 8}, {"lower": 96, "pick": 64, "draw": 96}),
     ("seeding", {"REAL": "float", "POINTS": 16}, {"lower": 168, "pick": 64, "draw": 96}),

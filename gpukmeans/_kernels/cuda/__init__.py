@@ -8,7 +8,7 @@ from typing import Any
 
 # Operation -> the module beside this one that has the function of that name. The modules need what lies above
 # `_kernels`, so they are imported when they are asked for.
-_HOMES = {"seeding": "plus_plus"}
+_HOMES = {"distance_sums": "pairs", "seeding": "plus_plus"}
 
 
 def lookup(op: str) -> Callable[..., Any] | None:
