@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import cuda_or_skip
 from cuda_standin import device, place
+from test_cuda_seeding import far_apart
 from test_parity import brute_silhouettes
 from test_silhouette import nested, problem
 
@@ -121,6 +122,15 @@ def test_float32_and_layouts_do_not_change_a_bit(cp, d):
         assert np.array_equal(sums_of(cp, other, [codes]), expected)
 
 
+@counted
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_indices_have_64_bits(cp, monkeypatch, dtype, axis):
+    X, codes = np.random.default_rng(0).normal(size=(4, 3)).astype(dtype), np.array([0, 1, 0, 1])
+    expected = sums_of(cp, X, [codes])
+    assert np.array_equal(sums_of(cp, far_apart(cp, monkeypatch, X, axis), [codes]), expected)
+
+
 def test_threads_blocks_and_room_do_not_change_a_bit(cp, monkeypatch):
     rng = np.random.default_rng(4)
     X, labelings = rng.normal(size=(333, 6)), [codes_of(333, 4), codes_of(333, 60)]
@@ -162,10 +172,11 @@ def test_rows_are_read_once_for_64_places(cp):
 
 @counted
 def test_too_little_memory_gives_the_same_bits_or_a_clear_error(cp, monkeypatch):
+    pool, before = cp.get_default_memory_pool(), cp.cuda.get_allocator()
+    cp.cuda.set_allocator(pool.malloc)
     X, codes = cp.asarray(np.random.default_rng(0).normal(size=(1000, 3))), np.arange(1000) % 500
     expected = silhouette_samples(X, codes).get()
     launches = set()
-    pool = cp.get_default_memory_pool()
     for room in (8_000_000, 3_000_000, 1_500_000, 700_000, 300_000, 1000):
         pool.free_all_blocks()
         used = device.counters().live_bytes
@@ -179,5 +190,5 @@ def test_too_little_memory_gives_the_same_bits_or_a_clear_error(cp, monkeypatch)
         launches.add(sum(event.name == "distance_sums" for event in events))
     else:
         pytest.fail("it found memory where there was none")
-    monkeypatch.delenv("STANDIN_MEMORY")
+    cp.cuda.set_allocator(before)
     assert len(launches) > 1

@@ -11,6 +11,7 @@ from test_seeding_kernels import brute, data
 
 from gpukmeans import kmeans_plusplus
 from gpukmeans._device import resolve
+from gpukmeans._frame import Frame
 from gpukmeans._kernels import find
 from gpukmeans._kernels.cuda import plus_plus
 from gpukmeans._plan import prepare
@@ -30,6 +31,21 @@ def start(cp, X, w=None, k=12, tile=256):
     plan, _ = prepare(X, w, k, resolve("auto", X))
     assert find("seeding", X) is plus_plus.Seeding
     return plus_plus.Seeding(plan.rows, plan.weights, plan.frame, k, tile, None, None), plan.frame.scale
+
+
+def far_apart(cp, monkeypatch, X, axis):
+    """X on the device with 2^31 elements from row to row, or from feature to feature.
+
+    Only what is touched of the allocation takes memory, under the stand-in.
+    """
+    monkeypatch.setenv("STANDIN_MEMORY", "1e12")
+    strides = [X.shape[1 - axis] * X.itemsize] * 2
+    strides[axis], strides[1 - axis] = (2**31 + 64) * X.itemsize, X.itemsize
+    base = cp.cuda.Memory(X.shape[axis] * strides[axis])
+    for i, values in enumerate(np.moveaxis(X, axis, 0)):
+        line = cp.cuda.MemoryPointer(base, i * strides[axis])
+        cp.ndarray(values.shape, X.dtype, line).set(np.ascontiguousarray(values))
+    return cp.ndarray(X.shape, X.dtype, cp.cuda.MemoryPointer(base, 0), tuple(strides))
 
 
 def passes(cp, X, w=None, tile=256):
@@ -82,15 +98,22 @@ def test_the_float32_test_changes_no_bit(cp, kind, d):
 
 
 def test_rows_that_float32_flushes_to_zero(cp):
-    """Differences whose squares underflow in float32 count in float64, beside rows 1e10 times as far."""
-    X = np.zeros((300, 2), np.float32)
-    X[::2, 0] = np.arange(150) * np.float32(1e-25)
-    X[1::2, 1] = np.arange(150) * np.float32(1e-15)
-    X[7] = 1e-9
-    assert same(passes(cp, X)[0], passes(cp, X.astype(np.float64))[0])
+    """A tile of rows whose squared distances underflow in float32, beside rows far enough away to need no scale."""
+    X = np.full((300, 2), 1e-9, np.float32)
+    X[:256] = np.random.default_rng(0).normal(size=(256, 2)) * 1e-25
     found, scale = passes(cp, X)
+    assert scale == 1
+    assert same(found, passes(cp, X.astype(np.float64))[0])
     for a, b in zip(found, brute(X, None, scale)[::2], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("factor", [2.0**40, 2.0**-40])
+def test_rows_that_are_scaled_though_float32_could_hold_their_squares(cp, factor):
+    X = (data("plain", 300, 3, np.float32) * factor).astype(np.float32)
+    found, scale = passes(cp, X)
+    assert scale != 1
+    assert same(found, passes(cp, X.astype(np.float64))[0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -118,6 +141,20 @@ def test_layouts_do_not_change_a_bit(cp, dtype, d):
     wide[::2, ::3] = cp.asarray(X)
     for other in (cp.asfortranarray(cp.asarray(X)), wide[::2, ::3], cp.asarray(X[::-1].copy())[::-1]):
         assert same(passes(cp, other)[0], expected)
+
+
+@counted
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_indices_have_64_bits(cp, monkeypatch, dtype, axis):
+    X = data("plain", 4, 3, dtype)
+    candidates, out = cp.asarray([3, 2, 0]), []
+    for rows in (cp.asarray(X), far_apart(cp, monkeypatch, X, axis)):
+        seeding = plus_plus.Seeding(rows, None, Frame(None, 1.0, dtype), 4, 256, None, None)
+        first = cp.asarray([1])
+        masses = seeding.lower(None, first)[:, 0]
+        out.append([masses, seeding.lower(first, candidates), seeding.draw(first, masses, cp.asarray([0.2, 0.9]))])
+    assert same(*([part.get() for part in parts] for parts in out))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
