@@ -2,7 +2,7 @@
 // registers and shared memory; nothing of n x n is written.
 //
 //   argument     shape              direction  what
-//   x            (n, d)             in         rows of REAL; element (i, q) at i * row_step + q * column_step
+//   x            (n, d)             in         rows of ROW; element (i, q) at i * row_step + q * column_step
 //   order        (n,)               in         the row at each place; rows of a cell are neighbours
 //   cells        (n,)               in         the cell at each place, rising
 //   columns      (cells, labelings) in         the columns of sums that the places of a cell are added to
@@ -10,12 +10,12 @@
 //
 // A block of 16 x 16 threads takes 64 places and meets all n in turn, 64 at a time; a thread has 4 x 4 pairs in
 // registers. Features go through shared memory, 16 at a time, as float64. Squared distances are float64 sums of
-// (x - y)^2 in original coordinates, whatever REAL is: no pair cancels, so none has to be done again, and copies
+// (x - y)^2 in original coordinates, whatever ROW is: no pair cancels, so none has to be done again, and copies
 // are at no distance. A product |x|^2 + |y|^2 - 2 x.y would take one float64 instruction a feature where this
 // takes two, and the pairs that cancel again.
 //
 // A thread loads 8 values from shared memory for 32 float64 instructions, and a pair takes 2 d + 25 of those (the
-// root is about 20). The rows are read once for each 64 places: d * sizeof(REAL) / 64 + 1/4 bytes a pair, from the
+// root is about 20). The rows are read once for each 64 places: d * sizeof(ROW) / 64 + 1/4 bytes a pair, from the
 // cache. Sums: 16 bytes a row for each cell among 64 places, and labeling.
 //
 // Order: the distances of a place are added in runs of 16 places, cut where a cell ends, then the runs of a cell
@@ -25,6 +25,7 @@
 #define PAIRS 4                // of a thread, in both directions
 #define WIDE (SIDE * PAIRS)    // places along the side of a tile
 #define THREADS (SIDE * SIDE)
+#define PAIRS_BLOCKS 2         // on a multiprocessor: at most 128 registers a thread
 #define ALL_LANES 0xffffffffu
 
 constexpr int chunk = 16;      // features in shared memory at once
@@ -33,7 +34,7 @@ typedef long long i64;
 typedef unsigned long long u64;
 
 struct Rows {
-    const REAL *x;
+    const ROW *x;
     i64 row_step, column_step, d;
     const i64 *order;
 };
@@ -55,7 +56,7 @@ __device__ __forceinline__ void stage(const Rows &rows, i64 q0, int width, Share
     for (int e = threadIdx.x; e < 2 * WIDE << shift; e += THREADS) {
         const int q = e & ((1 << shift) - 1), place = (e >> shift) % WIDE, side = (e >> shift) / WIDE;
         if (q >= width) continue;
-        const REAL *const row = rows.x + s.rows[side][place] * rows.row_step;
+        const ROW *const row = rows.x + s.rows[side][place] * rows.row_step;
         s.features[side][q][place] = (double)row[(q0 + q) * rows.column_step];
     }
 }
@@ -143,8 +144,8 @@ __device__ __forceinline__ void add_cells(const i64 *columns, i64 labelings, i64
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) // at most 128 registers a thread
-distance_sums(const REAL *x, i64 row_step, i64 column_step, i64 n, i64 d, const i64 *order, const int *cells,
+extern "C" __global__ void __launch_bounds__(THREADS, PAIRS_BLOCKS)
+distance_sums(const ROW *x, i64 row_step, i64 column_step, i64 n, i64 d, const i64 *order, const int *cells,
               const i64 *columns, i64 labelings, i64 first, i64 m, double *sums) {
     __shared__ Shared s;
     const Rows rows{x, row_step, column_step, d, order};

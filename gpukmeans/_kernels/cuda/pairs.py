@@ -34,6 +34,6 @@ def distance_sums(rows: Any, cells: Any, done: Callable[..., None], workers: Any
             height = -(-m // (2 * _WIDE)) * _WIDE
             continue
         blocks = min(-(-m // _WIDE), _MOST_BLOCKS)
-        launch("pairs", "distance_sums", blocks, _THREADS, (*fixed, first, m, sums), REAL=c_name(rows.dtype))
+        launch("pairs", "distance_sums", blocks, _THREADS, (*fixed, first, m, sums), ROW=c_name(rows.dtype))
         done(first, to_host(sums))
         first += m

@@ -52,7 +52,7 @@ class Seeding:
 
     def _launch(self, entry: str, blocks: int, threads: int, t: int, arguments: tuple) -> None:
         points = _FEW_POINTS if t < _FEW_POINTS else _POINTS
-        launch("seeding", entry, blocks, threads, arguments, REAL=c_name(self._dtype), POINTS=points)
+        launch("seeding", entry, blocks, threads, arguments, ROW=c_name(self._dtype), POINTS=points)
 
 
 seeding = Seeding  # the operation

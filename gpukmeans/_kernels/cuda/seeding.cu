@@ -2,7 +2,7 @@
 // them, `draw` draws the candidates after that. Three launches a centre, nothing read back.
 //
 //   argument     shape           direction  what
-//   x            (n, d)          in         rows of REAL; element (i, q) at i * row_step + q * column_step
+//   x            (n, d)          in         rows of ROW; element (i, q) at i * row_step + q * column_step
 //   scale        ()              in         a power of two: distances are of scale * x
 //   weights      (n,) or null    in
 //   closest      (n,)            in, out    squared distance to the nearest row chosen; `lower` settles `winner`
@@ -21,11 +21,11 @@
 // lanes of a warp, so that few open pairs cost little. The first passes leave all open, the c-th about 1/c.
 //
 // lower  A block of 128 threads takes a tile, 128 rows at a time, one row a thread; rows go through shared
-//        memory, 128 bytes of each at a time. Reads d * sizeof(REAL) + 8 bytes a row (+ 8 of weights), whatever
+//        memory, 128 bytes of each at a time. Reads d * sizeof(ROW) + 8 bytes a row (+ 8 of weights), whatever
 //        t, and writes 8 where a row is nearer to the winner. Rows of more than 128 bytes with open pairs, and
-//        the tile again for each POINTS points, come from the cache. 3 d (1 + t) flops a row in REAL.
+//        the tile again for each POINTS points, come from the cache. 3 d (1 + t) flops a row in ROW.
 // pick   One block of 1024 threads. Reads 8 t tiles bytes.
-// draw   A block of 128 threads for each candidate. Reads 8 tiles + tile * (d * sizeof(REAL) + 16) bytes.
+// draw   A block of 128 threads for each candidate. Reads 8 tiles + tile * (d * sizeof(ROW) + 16) bytes.
 //
 // Sums: thread r of a tile adds the rows r, r + 128, ..., then threads are added by a fixed tree. A tile belongs
 // to one block. So no bit depends on the number of blocks or the order of threads, and none on the float32 test.
@@ -36,21 +36,21 @@
 #define LOWER_BLOCKS (POINTS > 8 ? 3 : 5) // on a multiprocessor: at most 168 or 96 registers a thread
 #define ALL_LANES 0xffffffffu
 
-constexpr bool single = sizeof(REAL) == 4;
-constexpr int chunk = 128 / sizeof(REAL); // features in shared memory at once
+constexpr bool single = sizeof(ROW) == 4;
+constexpr int chunk = 128 / sizeof(ROW); // features in shared memory at once
 constexpr int slots = single ? POINTS : 1;
 
 typedef long long i64;
 
 struct Rows {
-    const REAL *x;
+    const ROW *x;
     i64 row_step, column_step, n, d;
     double scale;
 
     // float64 rows are scaled when they are read; squares of float32 rows fit into float64 and are scaled at the end.
-    __device__ __forceinline__ REAL operator()(i64 i, i64 q) const {
-        const REAL value = x[i * row_step + q * column_step];
-        return single ? value : (REAL)(value * scale);
+    __device__ __forceinline__ ROW operator()(i64 i, i64 q) const {
+        const ROW value = x[i * row_step + q * column_step];
+        return single ? value : (ROW)(value * scale);
     }
     __device__ __forceinline__ double scaled(double squared) const {
         return single ? squared * scale * scale : squared;
@@ -58,8 +58,8 @@ struct Rows {
 };
 
 struct Shared {
-    REAL rows[THREADS][chunk + 1];
-    REAL points[chunk][POINTS];
+    ROW rows[THREADS][chunk + 1];
+    ROW points[chunk][POINTS];
     i64 which[POINTS];               // the rows that are points
     double parts[WARPS][POINTS];     // of the potentials
     double squared[slots][THREADS];  // of open pairs, by point and row
@@ -98,8 +98,8 @@ __device__ __forceinline__ void stage(const Rows &rows, i64 a, int m, i64 q0, in
         s.points[e / POINTS][e % POINTS] = rows(s.which[e % POINTS], q0 + e / POINTS);
 }
 
-// Squared distances of each thread's row to the points in REAL; false distances for threads without a row.
-__device__ __forceinline__ void evaluate(const Rows &rows, i64 a, int m, Shared &s, REAL (&fast)[POINTS]) {
+// Squared distances of each thread's row to the points in ROW; false distances for threads without a row.
+__device__ __forceinline__ void evaluate(const Rows &rows, i64 a, int m, Shared &s, ROW (&fast)[POINTS]) {
     for (int j = 0; j < POINTS; j++) fast[j] = 0;
     for (i64 q0 = 0; q0 < rows.d; q0 += chunk) {
         const int width = rows.d - q0 < chunk ? (int)(rows.d - q0) : chunk;
@@ -108,10 +108,10 @@ __device__ __forceinline__ void evaluate(const Rows &rows, i64 a, int m, Shared 
         __syncthreads();
 #pragma unroll 2
         for (int q = 0; q < width; q++) {
-            const REAL value = s.rows[threadIdx.x][q];
+            const ROW value = s.rows[threadIdx.x][q];
 #pragma unroll
             for (int j = 0; j < POINTS; j++) {
-                const REAL difference = value - s.points[q][j];
+                const ROW difference = value - s.points[q][j];
                 fast[j] = fma(difference, difference, fast[j]);
             }
         }
@@ -120,14 +120,14 @@ __device__ __forceinline__ void evaluate(const Rows &rows, i64 a, int m, Shared 
 
 // One bit for each of the first `count` points that may be nearer to the row than `near`.
 // Scaled data are decided in float64, all of them.
-__device__ __forceinline__ unsigned open_points(const REAL (&fast)[POINTS], double near, i64 d, double scale,
+__device__ __forceinline__ unsigned open_points(const ROW (&fast)[POINTS], double near, i64 d, double scale,
                                                 int count) {
     const float margin = scale == 1.0 ? 1.0f - (float)(d + 8) * 0x1p-23f : 0.0f;
     const float reach = fmaf((float)near, 1.0f + 0x1p-22f, 0x1p-126f); // rounded up, and above what underflows
     unsigned open = 0;
 #pragma unroll
     for (int j = 0; j < POINTS; j++) {
-        const bool ruled_out = fast[j] * margin >= reach && fast[j] <= (REAL)0x1.fffffep127f;
+        const bool ruled_out = fast[j] * margin >= reach && fast[j] <= (ROW)0x1.fffffep127f;
         if (j < count && !ruled_out) open |= 1u << j;
     }
     return open;
@@ -171,7 +171,7 @@ __device__ __forceinline__ void decide(const Rows &rows, i64 a, int m, unsigned 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, LOWER_BLOCKS)
-lower(const REAL *x, i64 row_step, i64 column_step, i64 n, i64 d, double scale, const double *weights, double *closest,
+lower(const ROW *x, i64 row_step, i64 column_step, i64 n, i64 d, double scale, const double *weights, double *closest,
       const i64 *winner, const i64 *candidates, i64 t, i64 tile, i64 tiles, double *potentials) {
     __shared__ Shared s;
     const Rows rows{x, row_step, column_step, n, d, scale};
@@ -189,7 +189,7 @@ lower(const REAL *x, i64 row_step, i64 column_step, i64 n, i64 d, double scale, 
             for (i64 a = one * tile; a < stop; a += THREADS) {
                 const int m = stop - a < THREADS ? (int)(stop - a) : THREADS;
                 const bool mine = thread < m;
-                REAL fast[POINTS];
+                ROW fast[POINTS];
                 evaluate(rows, a, m, s, fast);
                 double near = mine ? closest[a + thread] : 0.0;
                 const double weight = !mine ? 0.0 : weights ? weights[a + thread] : 1.0;
@@ -283,7 +283,7 @@ __device__ void reach(const double *values, i64 count, double wanted, bool share
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-draw(const REAL *x, i64 row_step, i64 column_step, i64 n, i64 d, double scale, const double *weights,
+draw(const ROW *x, i64 row_step, i64 column_step, i64 n, i64 d, double scale, const double *weights,
      const double *closest, const i64 *winner, const double *masses, i64 tile, i64 tiles, const double *uniforms,
      double *inside, i64 *candidates) {
     __shared__ Reached r;
