@@ -59,7 +59,8 @@ def packages_key() -> str:
 
 def native_key() -> str:
     """Changes when the driver's libraries have to be compiled again."""
-    return digest(packages_key(), compiler(), *sorted(NATIVE.glob("*.cpp")), NATIVE / "device.h")
+    sources = [NATIVE / name for name in ("device.h", "memory.cpp", "driver.cpp", "cublas.cpp")]
+    return digest(packages_key(), compiler(), *sources)
 
 
 def kernel_cache() -> pathlib.Path:

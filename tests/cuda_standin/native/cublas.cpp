@@ -22,13 +22,16 @@ static int product(int trans_a, int trans_b, int m, int n, int k, T alpha, const
         return fail("product: A is not within device memory", invalid);
     if (k && !on_device(B, trans_b ? size(ldb, n, k) : size(ldb, k, n)))
         return fail("product: B is not within device memory", invalid);
-    std::vector<T> column(m);
+    std::vector<T> column(m), b(k);
     for (int j = 0; j < n; ++j) {
+        for (int p = 0; p < k; ++p) b[p] = trans_b ? B[j + p * ldb] : B[p + j * ldb];
         std::fill(column.begin(), column.end(), T(0));
-        for (int p = 0; p < k; ++p) {
-            const T b = trans_b ? B[j + p * ldb] : B[p + j * ldb];
-            if (trans_a) for (int i = 0; i < m; ++i) column[i] += A[p + i * lda] * b;
-            else for (int i = 0; i < m; ++i) column[i] += A[i + p * lda] * b;
+        if (trans_a) {
+            for (int i = 0; i < m; ++i)
+                for (int p = 0; p < k; ++p) column[i] += A[p + i * lda] * b[p];
+        } else {
+            for (int p = 0; p < k; ++p)
+                for (int i = 0; i < m; ++i) column[i] += A[i + p * lda] * b[p];
         }
         for (int i = 0; i < m; ++i) {
             T& c = C[i + j * ldc];

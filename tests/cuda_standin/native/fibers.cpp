@@ -3,7 +3,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
+#include <sys/mman.h>
 
+extern "C" void standin_switch(void** save, void* to); // saves the registers that a call must preserve
 __asm__(".text\n.globl standin_switch\n.type standin_switch,@function\nstandin_switch:\n"
         "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
         "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
@@ -22,9 +24,24 @@ void report(const char* what) {
     m.error = text;
 }
 
+// The next thread that can run takes over at once; after the last one, or an error, the scheduler.
+void wait() {
+    Machine& m = machine();
+    Fiber* me = m.current;
+    while (m.next < m.order.size() && m.error.empty()) {
+        Fiber& other = m.fibers[m.order[m.next++]];
+        if (other.state != State::runs) continue;
+        m.current = &other;
+        return standin_switch(&me->stack_pointer, other.stack_pointer);
+    }
+    standin_switch(&me->stack_pointer, m.scheduler);
+}
+
 namespace {
 
-constexpr size_t stack_bytes = 256 * 1024;
+// Stacks lie side by side in large pages, and begin at different lines of the cache: a block of 512 threads goes
+// from one to the next at every barrier.
+constexpr size_t stack_bytes = 64 * 1024, large_page = 2 << 20, cache_line = 64, colours = 64;
 
 void begin() { // where the fiber of a thread starts
     Machine& m = machine();
@@ -45,8 +62,15 @@ void begin_all() { // where one fiber starts that runs all threads, which never 
     abort();
 }
 
+void make_fibers() {
+    char* stacks = static_cast<char*>(aligned_alloc(large_page, most_threads * stack_bytes));
+    madvise(stacks, most_threads * stack_bytes, MADV_HUGEPAGE); // takes memory where it is touched
+    for (unsigned i = 0; i < most_threads; ++i)
+        machine().fibers.push_back(Fiber{nullptr, stacks + i * stack_bytes, State::done, i, 0, {}});
+}
+
 void prepare(Fiber& fiber, void (*start)()) {
-    void** top = reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(fiber.stack) + stack_bytes) & ~uintptr_t(15));
+    void** top = reinterpret_cast<void**>(fiber.stack + stack_bytes - fiber.number % colours * cache_line);
     *--top = nullptr; // keeps the stack aligned as after a call
     *--top = reinterpret_cast<void*>(start);
     for (int i = 0; i < 6; ++i) *--top = nullptr;
@@ -110,17 +134,20 @@ void run_block(bool threads_meet) {
     if (m.shuffled) shuffle(m.order);
     if (!threads_meet) {
         prepare(m.fibers[0], begin_all);
+        m.next = m.threads;
         standin_switch(&m.scheduler, m.fibers[0].stack_pointer);
         return;
     }
     for (unsigned i = 0; i < m.threads; ++i) prepare(m.fibers[i], begin);
     while (m.error.empty()) {
         bool progress = false;
-        for (unsigned number : m.order) {
-            if (m.fibers[number].state != State::runs) continue;
+        m.next = 0;
+        while (m.next < m.threads) {
+            Fiber& fiber = m.fibers[m.order[m.next++]];
+            if (fiber.state != State::runs) continue;
             progress = true;
-            m.current = &m.fibers[number];
-            standin_switch(&m.scheduler, m.current->stack_pointer);
+            m.current = &fiber;
+            standin_switch(&m.scheduler, fiber.stack_pointer);
             if (!m.error.empty()) return;
         }
         if (!m.alive) return;
@@ -140,12 +167,7 @@ bool launch(Index grid, Index size, bool threads_meet, bool lenient, void (*body
     m.error.clear();
     m.current = nullptr;
     if (!m.threads || m.threads > most_threads) { report("a block has 1 to 1024 threads"); return false; }
-    while (m.fibers.size() < m.threads) {
-        Fiber fiber{};
-        fiber.stack = static_cast<char*>(aligned_alloc(64, stack_bytes));
-        fiber.number = unsigned(m.fibers.size());
-        m.fibers.push_back(fiber);
-    }
+    if (m.fibers.empty()) make_fibers();
     for (unsigned i = 0; i < m.threads; ++i)
         m.fibers[i].place = Index{i % size.x, i / size.x % size.y, i / (size.x * size.y)};
     m.order.resize(m.threads);

@@ -27,6 +27,7 @@ constexpr unsigned most_threads = 1024;
 struct Machine {
     std::vector<Fiber> fibers;
     std::vector<unsigned> order; // in which threads run
+    size_t next = 0;             // in the order
     Fiber* current = nullptr;
     void* scheduler = nullptr;
     Index grid, size, place; // gridDim, blockDim, blockIdx
@@ -47,10 +48,9 @@ bool launch(Index grid, Index size, bool threads_meet, bool lenient, void (*body
 
 void report(const char* what); // the first error of a launch
 
-extern "C" void standin_switch(void** save, void* to); // saves the registers that a call must preserve
+void wait(); // until the scheduler says that this thread may go on
 inline unsigned thread_number() { return machine().current->number; }
 inline unsigned lane() { return thread_number() & 31; }
-inline void wait() { standin_switch(&machine().current->stack_pointer, machine().scheduler); }
 
 inline void stop(const char* what) { report(what); wait(); } // no return: the scheduler ends the launch
 
