@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -179,8 +180,27 @@ def to_device(x: Any, device: Device) -> Any:
 
 
 def scope(device: Device) -> Any:
-    """A context in which `device` is CUDA's current device (nothing for other kinds)."""
-    return device.xp.cuda.Device(device.number) if device.kind == "cuda" else nullcontext()
+    """A context in which `device` is CUDA's current device (nothing for other kinds).
+
+    Where its memory does not suffice, the MemoryError says what was needed, what was free and what to do.
+    """
+    return _cuda_scope(device) if device.kind == "cuda" else nullcontext()
+
+
+@contextmanager
+def _cuda_scope(device: Device) -> Iterator[None]:
+    cuda = device.xp.cuda
+    with cuda.Device(device.number):
+        try:
+            yield
+        except cuda.memory.OutOfMemoryError as error:
+            free, total = cuda.runtime.memGetInfo()
+            raise MemoryError(
+                f"{device.name} has too little memory: {str(error).rstrip('.')}; {free:,} of its {total:,} bytes are "
+                "free. Free arrays that are not needed and then the pool "
+                "(cupy.get_default_memory_pool().free_all_blocks()), give float32 rows or fewer of them, or compute "
+                "with device='cpu'."
+            ) from error
 
 
 # --- choosing a device ------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Operations(NamedTuple):
     add_pass: Any
     moments_pass: Any
     own_pass: Any
+    move_centers: Any  # a kernel that takes a step on to new centres, or None: `_lloyd` does it
     loop: Any  # a kernel that runs Lloyd's whole loop on a small problem, or None
 
 

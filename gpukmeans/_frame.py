@@ -66,10 +66,10 @@ class Searched(NamedTuple):
     """What such a pass found."""
 
     lanes: Any  # the sums by lanes, or None
-    changed: int  # rows with a new label
-    doubtful: int  # rows that fast distances could not decide
+    changed: Any  # rows with a new label; by lanes, on the device, where `move_centers` takes the step on
+    doubtful: Any  # rows that fast distances could not decide, likewise
     searched: int  # rows that no bound held to their centres
-    inertia: float
+    inertia: Any  # float, or on the device
 
 
 def local(rows: Any, frame: Frame) -> Any:

@@ -86,16 +86,25 @@ def _iterate(plan: Plan, centers: Any) -> tuple[Step, Any, Record]:
     """One assignment and the centres it leads to."""
     while True:
         step = plan.step(centers)
-        moved = update_centers(step.partial, centers, plan.frame.shift)
-        record = _read(step, centers, moved)
+        moved, record = _take_on(plan, step, centers)
         if not plan.repeat(record.undecided, record.doubtful):
             break
     if record.empty:
-        step = step._replace(partial=plan.add_up(step.labels), exact=True)
+        known = {"changed": record.changed, "doubtful": record.doubtful, "undecided": record.undecided}
+        step = step._replace(partial=plan.add_up(step.labels), exact=True, **known)
         partial = relocate_empty(plan, step, centers, record.empty)
         moved = update_centers(partial, centers, plan.frame.shift)
         record = _read(step, centers, moved)
     return step, moved, record
+
+
+def _take_on(plan: Plan, step: Step, centers: Any) -> tuple[Any, Record]:
+    """The centres that a step leads to, and what the host must know of it."""
+    if plan.operations.move_centers:
+        moved, facts = plan.operations.move_centers(step, centers, plan.frame)
+        return moved, _record(to_host(facts))
+    moved = update_centers(step.partial, centers, plan.frame.shift)
+    return moved, _read(step, centers, moved)
 
 
 def _read(step: Step, centers: Any, moved: Any) -> Record:
@@ -105,9 +114,13 @@ def _read(step: Step, centers: Any, moved: Any) -> Record:
     shift = xp.sum((moved - centers) ** 2)
     if xp is not np:
         facts = [xp.astype(_as_array(fact, centers), xp.float64) for fact in (*counted, shift)]
-        *counted, shift = to_host(xp.stack(facts)).tolist()
-    changed, empty, doubtful, undecided = (int(count) for count in counted)
-    return Record(changed, empty, doubtful, undecided, float(shift))
+        return _record(to_host(xp.stack(facts)))
+    return _record((*counted, shift))
+
+
+def _record(facts: Any) -> Record:
+    changed, empty, doubtful, undecided, shift = facts
+    return Record(int(changed), int(empty), int(doubtful), int(undecided), float(shift))
 
 
 def _as_array(value: Any, like: Any) -> Any:

@@ -45,12 +45,12 @@ class Partial(NamedTuple):
 class Step(NamedTuple):
     """One pass: every row's nearest centre, and the sums of the clusters so formed."""
 
-    partial: Any  # Partial, or None from a pass that adds nothing up
+    partial: Any  # Partial, or None from a pass that adds nothing up or leaves it to `move_centers`
     lanes: Any  # the lanes that `partial` is the sum of
     exact: bool  # added up from all rows, not from the rows that moved
     labels: Any  # (n,) int32
-    changed: Any  # rows whose label is not the plan's
-    doubtful: Any  # rows that fast distances could not decide
+    changed: Any  # rows whose label is not the plan's; by lanes for `move_centers`
+    doubtful: Any  # rows that fast distances could not decide, likewise
     undecided: Any  # rows left uncertified: the pass has to be repeated
 
 
@@ -141,9 +141,9 @@ class Plan:
             raise
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._held.close()
+    def __exit__(self, *error: Any) -> None:
         self._one_blas_thread = False
+        self._held.__exit__(*error)
 
     def _hold_blas(self) -> None:
         """Hold BLAS at one thread until the end: the plan's own threads need the cores, also from its idle ones."""
@@ -174,9 +174,9 @@ class Plan:
         from their clusters; all rows again every sixteenth time, since such sums lose digits.
         """
         few = self._lanes is not None and self._moved < self.rows.shape[0] // 4 and self._age < 15
-        if self.operations.search_pass:
-            return self._step_in_one(centers, "moves" if few else "all")
         exact = self.operations.accumulate_moves is None or not few
+        if self.operations.search_pass:
+            return self._step_in_one(centers, "all" if exact else "moves")
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
     def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, float | None]:
@@ -225,7 +225,7 @@ class Plan:
         """Labels as `assign` gives them, and their inertia."""
         if self.operations.search_pass:
             found = self._pass(centers, "nothing", inertia=True)
-            return self.labels, found.inertia
+            return self.labels, float(found.inertia)
         labels = self.assign(centers)
         return labels, self.inertia(labels, centers)
 
@@ -277,7 +277,7 @@ class Plan:
     def inertia(self, labels: Any, centers: Any) -> float:
         """Weighted sum of squared distances to the own centres, in original units."""
         if self.operations.own_pass:
-            return self.operations.own_pass(self.rows, self.weights, labels, centers, None, self._workers)
+            return float(self.operations.own_pass(self.rows, self.weights, labels, centers, None, self._workers))
 
         def lane(number: int, space: Workspace) -> Any:
             total = 0.0
@@ -343,11 +343,11 @@ class Plan:
     def _step_in_one(self, centers: Any, add: str) -> Step:
         """A step by a kernel that runs the whole pass."""
         n, d = self.rows.shape
-        if self._bounds is None and worth_keeping(d, self.n_clusters):
+        if self._bounds is None and self.device.kind == "cpu" and worth_keeping(d, self.n_clusters):
             self._bounds = Bounds(n, d, self.n_clusters)
             self._hold_blas()  # it separates the centres
         found = self._pass(centers, add, inertia=False)
-        partial = _side_by_side(found.lanes)
+        partial = None if self.operations.move_centers else _side_by_side(found.lanes)
         return Step(partial, found.lanes, add == "all", self.labels, found.changed, found.doubtful, 0)
 
     def _pass(self, centers: Any, add: str, inertia: bool) -> Searched:

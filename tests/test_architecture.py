@@ -33,6 +33,7 @@ FLOORS = [
         "_kernels.cuda.compile",
         "_kernels.cuda.pairs",
         "_kernels.cuda.plus_plus",
+        "_kernels.cuda.passes",
         "_kernels.numpy",
     },
     {"_distances"},

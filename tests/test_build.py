@@ -243,6 +243,8 @@ def test_compiled_kernels_come_first(monkeypatch):
     assert _kernels.find("search_pass", rows.tolist()) is None
     assert _kernels.in_use("cpu")["nearest"] == _kernels.in_use("cpu")["loop"] == "compiled (avx2)"
     assert _kernels.in_use("cuda")["lower_to"] == _kernels.in_use("cuda")["cluster_distance_sums"] == "CUDA kernel"
+    assert _kernels.in_use("cuda")["nearest"] == _kernels.in_use("cuda")["move_centers"] == "CUDA kernel"
+    assert "loop" not in _kernels.in_use("cuda")
     monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy")
     assert set(_kernels.in_use("cuda").values()) == {"array body"}
     assert _kernels.find("search_pass", rows) is None

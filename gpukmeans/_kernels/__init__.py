@@ -35,8 +35,12 @@ OPERATIONS = (
     "add_pass",
     "moments_pass",
     "own_pass",
+    "move_centers",
     "loop",
 )
+
+# Operations that the others do, one by one, where there is no kernel for them.
+_OPTIONAL = ("accumulate_moves", "move_centers", "loop")
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
 _WHOLE = {
@@ -90,9 +94,7 @@ def in_use(kind: str) -> dict[str, str]:
     """
     ops = [op for op in OPERATIONS if op not in _WHOLE.values() and (kind == "cpu" or op != "accumulate_moves")]
     served = {op: _find_for(kind, _WHOLE.get(op, op)) or _find_for(kind, op) for op in ops}
-    if served["loop"] is None:  # the other operations do it, one by one
-        del served["loop"]
-    return {op: _name(kernel) for op, kernel in served.items()}
+    return {op: _name(kernel) for op, kernel in served.items() if kernel or op not in _OPTIONAL}
 
 
 def _find_for(kind: str, op: str) -> Callable[..., Any] | None:

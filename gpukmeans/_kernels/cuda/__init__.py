@@ -8,7 +8,14 @@ from typing import Any
 
 # Operation -> the module beside this one that has the function of that name. The modules need what lies above
 # `_kernels`, so they are imported when they are asked for.
-_HOMES = {"distance_sums": "pairs", "seeding": "plus_plus"}
+_HOMES = {
+    "distance_sums": "pairs",
+    "seeding": "plus_plus",
+    "search_pass": "passes",
+    "add_pass": "passes",
+    "own_pass": "passes",
+    "move_centers": "passes",
+}
 
 
 def lookup(op: str) -> Callable[..., Any] | None:

@@ -33,8 +33,12 @@ def source(name: str) -> str:
 
     So the text alone decides what is compiled, and is all that CuPy has to know a stored result by.
     """
-    text = (FOLDER / f"{name}.cu").read_text()
-    return re.sub(r'^#include "(.+)"$', lambda found: (FOLDER / found[1]).read_text(), text, flags=re.MULTILINE)
+    text = (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
+
+    def included(found: re.Match) -> str:
+        return (FOLDER / found[1]).read_text(encoding="utf-8")
+
+    return re.sub(r'^#include "(.+)"$', included, text, flags=re.MULTILINE)
 
 
 @cache
