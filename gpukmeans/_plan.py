@@ -26,6 +26,7 @@ from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _SAMPLE = 512  # rows that the reference point is taken from
 _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
+_SMALL_BLOCK = 64  # rows whose distances a device must have memory for
 _SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one of them
 _SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
@@ -359,6 +360,16 @@ class Plan:
         return found
 
     def _search(self, centers: Any, add_up: Callable[..., Partial] | None) -> Step:
+        """One pass in blocks; in halves of them where a device has no memory for their distances."""
+        while True:
+            try:
+                return self._search_in_blocks(centers, add_up)
+            except MemoryError:
+                if self.device.kind != "cuda" or self._block <= _SMALL_BLOCK:
+                    raise
+                self._block = max(_SMALL_BLOCK, self._block // 2)
+
+    def _search_in_blocks(self, centers: Any, add_up: Callable[..., Partial] | None) -> Step:
         """One pass: label every row and, with `add_up`, add up the clusters."""
         targets = make_targets(centers, self.frame)
         labels = self.xp.empty(self.labels.shape, dtype=self.xp.int32, **placement(self.labels))

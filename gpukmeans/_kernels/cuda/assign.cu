@@ -35,6 +35,11 @@
 #define ALIGNED (16 / (int)sizeof(REAL)) // elements that are read at once
 #define STRIDE ((FEATURES + ALIGNED) / ALIGNED * ALIGNED) // of a centre: -2 c, |c|^2, padding
 
+// Threads that a multiprocessor is to hold: so long as a row takes few registers, enough to hide what waits.
+#define ROW_BYTES (FEATURES * (int)sizeof(REAL))
+#define RESIDENT (ROW_BYTES <= 128 ? 512 : 256)
+#define AT_ONCE (ROW_BYTES <= 32 ? 4 : 2) // centres that a thread looks at, likewise
+
 struct Shared {
     REAL *table;                           // (k, STRIDE) centres in the frame
     double *cells;                         // (splits, k, COLUMNS)
@@ -73,6 +78,7 @@ __device__ inline REAL see_centers(const Shared &s, const double *centers, const
     }
     for (int j = t; j < k; j += THREADS) {
         double norm = 0;
+#pragma unroll 1 // here and in what is seldom done: registers are for the search
         for (int f = 0; f < FEATURES; f++) {
             const double c = (centers[j * FEATURES + f] - shift[f]) * scale;
             norm += c * c;
@@ -98,15 +104,15 @@ __device__ inline REAL see_centers(const Shared &s, const double *centers, const
 // Fast distances, less |x|^2, of a row in the frame's coordinates to all centres.
 __device__ inline Lowest search(const REAL *table, const REAL *x, int k) {
     Lowest found = {infinity(), infinity(), 0};
-    MARK("distances begin");
-#pragma unroll 4
+#pragma unroll AT_ONCE
     for (int j = 0; j < k; j++) {
+        MARK("distance begins");
         REAL value = table[j * STRIDE + FEATURES];
 #pragma unroll
         for (int f = 0; f < FEATURES; f++) value += table[j * STRIDE + f] * x[f];
         found.take(value, j);
+        MARK("distance ends");
     }
-    MARK("distances end");
     return found;
 }
 
@@ -116,9 +122,11 @@ __device__ inline int decide(const Shared &s, const double *centers, REAL scale,
     Exact found = {__longlong_as_double(0x7ff0000000000000LL), 0x7fffffff};
     for (int j = threadIdx.x % WARP; j < k; j += WARP) {
         REAL value = s.table[j * STRIDE + FEATURES];
+#pragma unroll 1
         for (int f = 0; f < FEATURES; f++) value += s.table[j * STRIDE + f] * see(x[f], scale, s.seen_shift[f]);
         if (value > limit) continue;
         double squared = 0;
+#pragma unroll 1
         for (int f = 0; f < FEATURES; f++) {
             const double difference = (double)x[f] - centers[j * FEATURES + f];
             squared += difference * difference;
@@ -189,7 +197,7 @@ __device__ inline void add_tile(const Shared &s, bool weighted, int k, int split
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT / THREADS)
     assign(const ROW *__restrict__ x, i64 row_step, i64 column_step, i64 n, const double *__restrict__ weights,
            const double *__restrict__ shift, double scale, const double *__restrict__ centers, i64 n_centers,
            double trust, int *__restrict__ labels, i64 lanes, i64 n_splits, double *__restrict__ sums,

@@ -17,7 +17,7 @@
 #define BLOCK 256
 #define WARPS (BLOCK / WARP)
 
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, 4)
     own(const ROW *__restrict__ x, i64 row_step, i64 column_step, i64 n, i64 d, const double *__restrict__ weights,
         const int *__restrict__ labels, const double *__restrict__ centers, i64 lanes, double *__restrict__ squared,
         double *__restrict__ inertia) {

@@ -6,6 +6,7 @@ neither the grid nor the memory at hand changes a bit. See the heads of the `.cu
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,10 +178,18 @@ def _chunk_rows(n: int, d: int, k: int, size: int) -> int:
     """Rows of a chunk: their products fill half the second-level cache, and all of it a share of the free memory."""
     import cupy
 
-    device = cupy.cuda.Device()
-    free = device.mem_info[0] + cupy.get_default_memory_pool().free_bytes()
-    most = min(device.attributes["L2CacheSize"] // (2 * k * size), free // (_MEMORY_SHARE * (d + k + 1) * size))
+    free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+    cached = _cache_bytes(cupy.cuda.get_device_id()) // (2 * k * size)
+    most = min(cached, free // (_MEMORY_SHARE * (d + k + 1) * size))
     return min(n, max(_FEW_ROWS, most))
+
+
+@cache
+def _cache_bytes(device: int) -> int:
+    """Size of the second-level cache."""
+    import cupy
+
+    return int(cupy.cuda.runtime.getDeviceProperties(device)["l2CacheSize"])
 
 
 def add_pass(rows: Any, weights: Any, labels: Any, frame: Frame, k: int, workers: Any = None) -> Lanes:

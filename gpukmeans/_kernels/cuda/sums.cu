@@ -46,7 +46,7 @@ __device__ inline void add_up_before(int *start, i64 k) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, 4)
     sort(const int *__restrict__ labels, i64 n, i64 k, i64 lanes, int *start, int *order, int *next) {
     const int t = threadIdx.x, warp = t / WARP, lane_in_warp = t % WARP, bits = bits_of((int)k);
     for (i64 lane = blockIdx.x; lane < lanes; lane += gridDim.x) {
@@ -78,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, 4)
     add(const ROW *__restrict__ x, i64 row_step, i64 column_step, i64 n, const double *__restrict__ weights,
         const double *__restrict__ shift, const int *__restrict__ start, const int *__restrict__ order, i64 k, i64 d,
         i64 lanes, double *__restrict__ sums, double *__restrict__ masses, i64 *__restrict__ counts) {

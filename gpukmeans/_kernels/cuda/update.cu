@@ -36,7 +36,7 @@ __device__ inline double block_sum(double value) {
     return total;
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, 4)
     move(const double *__restrict__ sums, const double *__restrict__ masses, const i64 *__restrict__ counts, i64 lanes,
          i64 k, i64 d, const double *__restrict__ centers, const double *__restrict__ shift, i64 across,
          double *__restrict__ moved, double *__restrict__ state) {
@@ -100,7 +100,7 @@ __device__ inline i64 heaviest(const double *state, i64 k) {
     return which[0];
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, 4)
     record(const i64 *__restrict__ changed, const i64 *__restrict__ doubtful, i64 lanes, i64 k, i64 d,
            const double *__restrict__ centers, double *moved, double *state, double *__restrict__ facts) {
     const int t = threadIdx.x;
