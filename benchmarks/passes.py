@@ -20,7 +20,8 @@ import cases
 
 from gpukmeans._device import CPU
 from gpukmeans._lloyd import lloyd
-from gpukmeans._plan import Plan, prepare
+from gpukmeans._plan import Plan
+from gpukmeans._prepare import prepare
 
 PASSES = ("moments_pass", "search_pass", "add_pass", "loop")
 

@@ -8,7 +8,8 @@ True
 from typing import Any
 
 from . import metrics
-from .kmeans import KMeans, k_means, kmeans_plusplus
+from ._functions import k_means, kmeans_plusplus
+from .kmeans import KMeans
 
 __version__ = "0.1.0"
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._threads import uninterrupted
+
 BUILT_IN = ("blobs", "iris", "wine", "breast_cancer", "digits")
 FILE_KINDS = (".csv", ".tsv", ".parquet", ".npy", ".npz")
 
@@ -203,7 +205,8 @@ def _matrix(values: np.ndarray, what: str) -> np.ndarray:
 
 def _pandas(kind: str) -> Any:
     try:
-        import pandas
+        with uninterrupted():
+            import pandas
     except ImportError as error:
         extra = "pandas and pyarrow" if kind == "Parquet" else "pandas"
         raise InputError(f"reading {kind} needs {extra}: python -m pip install 'gpukmeans[report]'") from error
@@ -213,7 +216,8 @@ def _pandas(kind: str) -> Any:
 def _read_parquet(path: Path) -> Source:
     pandas = _pandas("Parquet")
     try:
-        import pyarrow  # noqa: F401
+        with uninterrupted():
+            import pyarrow  # noqa: F401
     except ImportError as error:
         raise InputError(
             "reading Parquet needs pandas and pyarrow: python -m pip install 'gpukmeans[report]'"

@@ -62,10 +62,18 @@ class Request(NamedTuple):
     inertia: bool  # whether to compute it, for the new labels
 
 
+class Lanes(NamedTuple):
+    """Sums of the clusters by lanes; `Partial` for each, side by side."""
+
+    sums: Any  # (lanes, k, d) float64
+    masses: Any  # (lanes, k) float64
+    counts: Any  # (lanes, k) int64
+
+
 class Searched(NamedTuple):
     """What such a pass found."""
 
-    lanes: Any  # the sums by lanes, or None
+    lanes: Lanes | None
     changed: Any  # rows with a new label; by lanes, on the device, where `move_centers` takes the step on
     doubtful: Any  # rows that fast distances could not decide, likewise
     searched: int  # rows that no bound held to their centres

@@ -18,6 +18,7 @@ import numpy as np
 from ._files import InputError, count, short
 from ._pictures import colors
 from ._results import amount, versions
+from ._threads import uninterrupted
 
 if TYPE_CHECKING:
     from .report import Judgement, KScore, Report
@@ -62,7 +63,8 @@ class Picture(NamedTuple):
 def require_jinja2() -> None:
     """Complain before the work starts, not after it, if there is no Jinja."""
     try:
-        import jinja2  # noqa: F401
+        with uninterrupted():
+            import jinja2  # noqa: F401
     except ImportError as error:
         raise InputError("the HTML report needs jinja2: python -m pip install 'gpukmeans[report]'") from error
 

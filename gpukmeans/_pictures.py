@@ -13,6 +13,7 @@ import numpy as np
 
 from ._files import InputError, short
 from ._tables import Table, sample_rows
+from ._threads import uninterrupted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,8 @@ _INK, _GRID = "#333333", "#dddddd"
 def require_matplotlib() -> None:
     """Complain before the work starts, not after it, if there is no Matplotlib."""
     try:
-        import matplotlib.figure  # noqa: F401
+        with uninterrupted():
+            import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise InputError("drawing the report needs matplotlib: python -m pip install matplotlib") from error
 

@@ -108,7 +108,10 @@ class Workers:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment, in which threads are started or ended or BLAS is set."""
+    """Hold Ctrl-C back for a moment, in which threads are started or ended, BLAS is set, or a package is imported.
+
+    An import may turn the interruption into an error of its own, or leave a module half made.
+    """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield

@@ -20,25 +20,24 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints, validate_params
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
 
 from ._device import (
     Device,
     home_of,
     is_device_array,
     is_foreign,
-    namespace,
     resolve,
     result_dtype,
-    scope,
     to_device,
     to_host,
 )
 from ._kernels import advise, in_use
 from ._lloyd import Fit, lloyd
-from ._plan import Plan, plan_about, prepare
-from ._seeding import host_indices, plus_plus, random_rows, take_rows
+from ._plan import Plan
+from ._prepare import plan_about, prepare
+from ._seeding import plus_plus, random_rows, take_rows
 from ._validation import check_centers, check_n_clusters, check_rows, check_same_home, check_weights
 
 logger = logging.getLogger("gpukmeans")
@@ -229,10 +228,12 @@ default='k-means++'
     def _validate_params(self):
         """scikit-learn's check, once for the same values: it takes as long as a small fit."""
         values = [getattr(self, name) for name in self._parameter_constraints]
-        try:
-            _accept(type(self), *(_ANY_ARRAY if type(value) is np.ndarray else value for value in values))
-        except (TypeError, ValueError):  # not hashable, or not allowed: then in its words
-            super()._validate_params()
+        if all(type(value) in _PLAIN for value in values):
+            try:
+                return _accept(type(self), *(_ANY_ARRAY if type(value) is np.ndarray else value for value in values))
+            except ValueError:  # not allowed: then in its words
+                pass
+        super()._validate_params()
 
     def _init_is_array(self) -> bool:
         return not isinstance(self.init, str) and not callable(self.init)
@@ -406,7 +407,10 @@ default='k-means++'
         return tags
 
 
-_ANY_ARRAY = ()  # stands for arrays, which are all the same to the constraints
+# Types whose values are remembered once they have been checked: they hold no memory of the caller's. Arrays are all
+# the same to the constraints, and something stands for them.
+_PLAIN = (int, float, str, bool, type(None), np.ndarray)
+_ANY_ARRAY = ()
 
 
 @lru_cache(maxsize=256, typed=True)
@@ -433,149 +437,3 @@ def _same_clustering(run: Fit, best: Fit) -> bool:
     names = np.full(ours.max() + 1, -1)
     names[ours[::-1]] = theirs[::-1]
     return bool((names[ours] == theirs).all())
-
-
-@validate_params(
-    {
-        "X": ["array-like", "sparse matrix"],
-        "sample_weight": ["array-like", None],
-        "return_n_iter": [bool],
-    },
-    prefer_skip_nested_validation=False,
-)
-def k_means(
-    X,
-    n_clusters,
-    *,
-    sample_weight=None,
-    init="k-means++",
-    n_init="auto",
-    max_iter=300,
-    verbose=False,
-    tol=1e-4,
-    random_state=None,
-    copy_x=True,
-    algorithm="lloyd",
-    return_n_iter=False,
-    device="auto",
-):
-    """K-means in one call.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-    n_clusters : int
-    sample_weight : array-like of shape (n_samples,), default=None
-    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm
-        Those of `KMeans`.
-    return_n_iter : bool, default=False
-        Whether the number of iterations is returned, too.
-    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
-
-    Returns
-    -------
-    centroid : array of shape (n_clusters, n_features)
-    label : array of shape (n_samples,), int32
-    inertia : float
-    best_n_iter : int
-        Only if `return_n_iter`.
-
-    Examples
-    --------
-    >>> from gpukmeans import k_means
-    >>> centroid, label, inertia = k_means([[1, 2], [1, 4], [10, 2], [10, 4]], 2, random_state=0)
-    >>> inertia
-    4.0
-    """
-    model = KMeans(
-        n_clusters,
-        init=init,
-        n_init=n_init,
-        max_iter=max_iter,
-        verbose=verbose,
-        tol=tol,
-        random_state=random_state,
-        copy_x=copy_x,
-        algorithm=algorithm,
-        device=device,
-    ).fit(X, sample_weight=sample_weight)
-    result = (model.cluster_centers_, model.labels_, model.inertia_)
-    return (*result, model.n_iter_) if return_n_iter else result
-
-
-@validate_params(
-    {
-        "X": ["array-like", "sparse matrix"],
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "sample_weight": ["array-like", None],
-        "x_squared_norms": ["array-like", None],
-        "random_state": ["random_state"],
-        "n_local_trials": [Interval(Integral, 1, None, closed="left"), None],
-        "device": [str],
-    },
-    prefer_skip_nested_validation=True,
-)
-def kmeans_plusplus(
-    X,
-    n_clusters,
-    *,
-    sample_weight=None,
-    x_squared_norms=None,
-    random_state=None,
-    n_local_trials=None,
-    device="auto",
-):
-    """Pick initial centres by greedy k-means++.
-
-    In float64 the rows are those of :func:`sklearn.cluster.kmeans_plusplus` for the same
-    `random_state`; in float32 they are the ones float64 would pick.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-    n_clusters : int
-    sample_weight : array-like of shape (n_samples,), default=None
-    x_squared_norms : array-like of shape (n_samples,), default=None
-        Accepted for compatibility; not needed.
-    random_state : int, RandomState instance or None, default=None
-    n_local_trials : int, default=None
-        Candidates a centre; None means 2 + log(n_clusters).
-    device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
-
-    Returns
-    -------
-    centers : array of shape (n_clusters, n_features), dtype of X
-    indices : array of shape (n_clusters,), int
-        `X[indices]` are the centres.
-
-    References
-    ----------
-    D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gpukmeans import kmeans_plusplus
-    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
-    >>> centers, indices = kmeans_plusplus(X, n_clusters=2, random_state=0)
-    >>> indices
-    array([3, 2])
-    """
-    rows, k = check_rows(X), operator.index(n_clusters)
-    weights = check_weights(sample_weight, rows)
-    check_n_clusters(rows.shape[0], k)
-    if x_squared_norms is not None:
-        norms = check_array(x_squared_norms, ensure_2d=False)
-        if norms.shape[0] != rows.shape[0]:
-            raise ValueError(
-                f"The length of x_squared_norms {norms.shape[0]} should be equal to the length of "
-                f"n_samples {rows.shape[0]}."
-            )
-    random_state = check_random_state(random_state)
-    place = resolve(device, rows, rows.shape[0] * rows.shape[1] * k)
-    plan, _ = prepare(rows, weights, k, place)
-    with plan:
-        indices = host_indices(plus_plus(plan, random_state, weights, n_local_trials))
-    with scope(home_of(rows)):
-        centers = namespace(rows).take(rows, to_device(indices, home_of(rows)), axis=0)
-        return to_device(centers, home_of(X)), to_device(indices, home_of(X))

@@ -50,6 +50,12 @@ def cuda_or_skip(request) -> Any:
     return cupy
 
 
+@pytest.fixture
+def cp(request):
+    """The real CuPy, on a usable CUDA device or under the stand-in for one."""
+    return cuda_or_skip(request)
+
+
 class Space(NamedTuple):
     """An array namespace under test."""
 

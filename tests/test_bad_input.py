@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import sys
 import threading
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -259,6 +261,19 @@ def test_equal_values_that_passed_before_vouch_for_nothing(parameters):
     for good in ({}, {"max_iter": 1}, {"verbose": 1}, {"n_init": 2}, {"tol": 1}, {"random_state": 1}):
         KMeans(2, **good).fit(X)
         refused(X, ValueError, r"parameter of KMeans must be", **parameters)
+
+
+def test_checked_parameters_are_not_kept_alive():
+    class Init:
+        def __call__(self, X, n_clusters, random_state):
+            return X[:n_clusters]
+
+    init = Init()
+    alive = weakref.ref(init)
+    KMeans(2, init=init, n_init=1).fit(X)
+    del init
+    gc.collect()
+    assert alive() is None
 
 
 def test_arrays_are_checked_where_no_array_is_allowed():

@@ -13,7 +13,7 @@ from gpukmeans._device import CPU
 from gpukmeans._frame import Frame
 from gpukmeans._kernels.cpu import native
 from gpukmeans._lloyd import update_centers
-from gpukmeans._plan import prepare
+from gpukmeans._prepare import prepare
 
 pytestmark = pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
 

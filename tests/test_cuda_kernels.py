@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import cuda_or_skip
 from test_exactness import brute, offset, two_groups
 
 from gpukmeans import KMeans
 from gpukmeans._device import home_of
 from gpukmeans._kernels.cuda import passes
 from gpukmeans._lloyd import update_centers
-from gpukmeans._plan import prepare
+from gpukmeans._prepare import prepare
 
 pytestmark = pytest.mark.cuda
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 WEIGHTED = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-
-
-@pytest.fixture
-def cp(request):
-    return cuda_or_skip(request)
 
 
 def plan_of(cp, X, k, weights=None):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import cuda_or_skip
-from cuda_standin import device, place
+from cuda_standin import device
+from cuda_standin.marks import counted, standin
 from test_cuda_seeding import far_apart
 from test_parity import brute_silhouettes
 from test_silhouette import nested, problem
@@ -19,14 +18,6 @@ from gpukmeans._silhouette import _cells, labeling
 from gpukmeans.metrics import silhouette_curve, silhouette_samples
 
 pytestmark = pytest.mark.cuda
-standin = pytest.mark.skipif(not place.active(), reason="only the stand-in tells, and has memory enough")
-by_ptx = not os.environ.get("STANDIN_SANITIZE")
-counted = pytest.mark.skipif(not (place.active() and by_ptx), reason="only the stand-in counts, where it runs PTX")
-
-
-@pytest.fixture
-def cp(request):
-    return cuda_or_skip(request)
 
 
 def sums_of(cp, X, labelings):

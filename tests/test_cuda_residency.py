@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from conftest import cuda_or_skip
-from cuda_standin import device, place
+from cuda_standin import device
+from cuda_standin.marks import standin
 
 import gpukmeans._lloyd as lloyd
 from gpukmeans import KMeans
@@ -16,15 +16,10 @@ from gpukmeans._kernels.cuda import passes
 
 pytestmark = [
     pytest.mark.cuda,
-    pytest.mark.skipif(not place.active(), reason="needs the CUDA stand-in (tests/cuda_standin)"),
+    standin,
 ]
 
 SHAPES = {"fused": (3, 5), "chunks": (40, 6)}  # d, k
-
-
-@pytest.fixture
-def cp(request):
-    return cuda_or_skip(request)
 
 
 def rows(d, n=1003, dtype=np.float32):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import sklearn.cluster
-from conftest import cuda_or_skip
-from cuda_standin import device, place
+from cuda_standin import device
+from cuda_standin.marks import counted, standin
 from test_seeding_kernels import brute, data
 
 from gpukmeans import kmeans_plusplus
@@ -16,17 +14,9 @@ from gpukmeans._device import resolve
 from gpukmeans._frame import Frame
 from gpukmeans._kernels import find
 from gpukmeans._kernels.cuda import plus_plus
-from gpukmeans._plan import prepare
+from gpukmeans._prepare import prepare
 
 pytestmark = pytest.mark.cuda
-standin = pytest.mark.skipif(not place.active(), reason="only the stand-in tells, and has memory enough")
-by_ptx = not os.environ.get("STANDIN_SANITIZE")
-counted = pytest.mark.skipif(not (place.active() and by_ptx), reason="only the stand-in counts, where it runs PTX")
-
-
-@pytest.fixture
-def cp(request):
-    return cuda_or_skip(request)
 
 
 def start(cp, X, w=None, k=12, tile=256):

@@ -6,121 +6,104 @@ It needs CuPy and NVRTC, and no device: registers, spills and instructions are f
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from cuda_standin import nvrtc
 
-from gpukmeans._kernels.cuda import compile as loader
 from gpukmeans._kernels.cuda import passes
+from gpukmeans._kernels.cuda.compile import SHARED_BYTES, source
 
 pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
-from cupy.cuda import compiler, nvrtc
 
 try:
-    ARCHITECTURES = [arch for arch in nvrtc.getSupportedArchs() if arch >= 70]
+    CAPABILITIES = nvrtc.capabilities()
 except RuntimeError as error:
     pytest.skip(f"NVRTC is not installed: {error}", allow_module_level=True)
 
-AS_CUPY_DOES = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space")
+pytestmark = pytest.mark.cuda
+
 TYPES = [("float", "float"), ("float", "double"), ("double", "double")]  # ROW, REAL
 
-# Registers that a thread may take, by entry.
-BUDGET = {"localize": 64, "decide": 64, "sort": 64, "add": 64, "own": 64, "move": 64, "record": 64, "assign": 255}
+
+class Build(NamedTuple):
+    """A file, the macros that it is compiled with, and the most registers that a thread of each kernel may take."""
+
+    name: str
+    macros: dict[str, Any]
+    budget: dict[str, int]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("-std=c++17", *(f"-D{macro}={value}" for macro, value in self.macros.items()))
+
+    def __str__(self) -> str:
+        return " ".join(map(str, (self.name, *self.macros.values())))
 
 
-class Resources(NamedTuple):
-    entry: str
-    stack: int
-    spilled: int
-    registers: int
+def assign(row: str, real: str, d: int) -> Build:
+    chosen = passes.fused(d, 2, 4 if row == "float" else 8, 4 if real == "float" else 8)
+    return Build("assign", {"ROW": row, "REAL": real, "FEATURES": d, "THREADS": chosen.threads}, {"assign": 255})
 
 
-class _Log(list):
-    def write(self, text):
-        self.append(text)
+def seeding(row: str, points: int, lower: int) -> Build:
+    return Build("seeding", {"ROW": row, "POINTS": points}, {"lower": lower, "pick": 64, "draw": 96})
 
 
-@cache
-def build(name: str, arch: int, method: str = "cubin", **macros: str | int) -> tuple[str, list[Resources]]:
-    return _build(name, arch, method, tuple(macros.items()))
+BUILDS = [
+    *(assign(row, real, d) for row, real in TYPES for d in (4, 16)),
+    *(Build("decide", {"ROW": row, "REAL": real}, {"localize": 64, "decide": 64}) for row, real in TYPES),
+    *(Build("sums", {"ROW": row}, {"sort": 64, "add": 64}) for row in ("float", "double")),
+    *(Build("own", {"ROW": row}, {"own": 64}) for row in ("float", "double")),
+    Build("update", {}, {"move": 64, "record": 64}),
+    *(Build("pairs", {"ROW": row}, {"distance_sums": 128}) for row in ("float", "double")),
+    *(seeding(row, points, lower) for row in ("float", "double") for points, lower in ((8, 96), (16, 168))),
+]
 
 
-@cache
-def _build(name, arch, method, macros):
-    """The text of a kernel's PTX (for "ptx"), and what its entries take (for "cubin"). No warning is let pass."""
-    log = _Log()
-    target = f"-arch={'sm' if method == 'cubin' else 'compute'}_{arch}"
-    options = (target, *AS_CUPY_DOES, "--ptxas-options=-v", *(f"-D{macro}={value}" for macro, value in macros))
-    program = compiler._NVRTCProgram(loader.source(name), f"{name}.cu", method=method)
-    built, _ = program.compile(options, log)
-    text = "".join(log)
-    warnings = [line for line in text.splitlines() if "warning" in line.lower() and "deprecated" not in line]
-    assert not warnings, warnings
-    entries = re.findall(
-        r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
-        r".*?Used (\d+) registers",
-        text,
-        re.DOTALL,
-    )
-    resources = [Resources(e, int(stack), int(st) + int(ld), int(used)) for e, stack, st, ld, used in entries]
-    return (built.decode() if method == "ptx" else ""), resources
+def check(build: Build, capability: int) -> None:
+    """No warning, no spills, no stack, and no more than the budget."""
+    used = nvrtc.usage(source(build.name), capability, build.options)
+    assert {one.kernel for one in used} == build.budget.keys()
+    for one in used:
+        assert (one.spilled, one.stack) == (0, 0), one
+        assert one.registers <= build.budget[one.kernel], one
+        assert one.shared <= SHARED_BYTES, one
 
 
-def fused_macros(row, real, d):
-    size = 4 if row == "float" else 8
-    chosen = passes.fused(d, 2, size, 4 if real == "float" else 8)
-    return {"ROW": row, "REAL": real, "FEATURES": d, "THREADS": chosen.threads}
-
-
-def check(resources, entries):
-    assert {r.entry for r in resources} == entries
-    for r in resources:
-        assert (r.stack, r.spilled) == (0, 0), r
-        assert r.registers <= BUDGET[r.entry], r
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize(("row", "real"), TYPES)
-def test_every_architecture(arch, row, real):
-    for d in (4, 16):
-        check(build("assign", arch, **fused_macros(row, real, d))[1], {"assign"})
-    check(build("decide", arch, ROW=row, REAL=real)[1], {"localize", "decide"})
-    if row == real:
-        check(build("sums", arch, ROW=row)[1], {"sort", "add"})
-        check(build("own", arch, ROW=row)[1], {"own"})
-        check(build("update", arch)[1], {"move", "record"})
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("build", BUILDS, ids=str)
+def test_every_architecture(build, capability):
+    check(build, capability)
 
 
 @pytest.mark.parametrize(("row", "real"), TYPES)
-@pytest.mark.parametrize("arch", [70, 90])
-def test_rows_short_and_long(arch, row, real):
+@pytest.mark.parametrize("capability", [70, 90])
+def test_rows_short_and_long(capability, row, real):
     for d in (1, 3, 6, 9, 13, 17, 24, passes._FUSED_FEATURES):
-        check(build("assign", arch, **fused_macros(row, real, d))[1], {"assign"})
+        check(assign(row, real, d), capability)
 
 
-def marked(text: str) -> str:
-    """What the compiler put between the marks of the loop over the centres."""
+def marked(build: Build) -> tuple[str, str]:
+    """PTX of a build, and what the compiler put between the marks of the loop over the centres."""
+    text = nvrtc.ptx(source(build.name), 80, (*build.options, "-DMARKS=1"))
     found = re.findall(r"// distance begins(.*?)// distance ends", text, re.DOTALL)
     assert found
-    return "".join(found)
+    return text, "".join(found)
 
 
 def test_the_search_for_float32_rows_has_no_float64_instruction():
-    ptx = build("assign", 80, "ptx", MARKS=1, **fused_macros("float", "float", 5))[0]
-    assert "fma.rn.ftz.f32" in marked(ptx)
-    assert ".f64" not in marked(ptx)
-    assert ".f64" in ptx  # the sums
-    assert ".f64" in marked(build("assign", 80, "ptx", MARKS=1, **fused_macros("float", "double", 5))[0])
+    text, loop = marked(assign("float", "float", 5))
+    assert "fma.rn.ftz.f32" in loop
+    assert ".f64" not in loop
+    assert ".f64" in text  # the sums
+    assert ".f64" in marked(assign("float", "double", 5))[1]
 
 
-@pytest.mark.parametrize(("row", "real"), TYPES)
-def test_nothing_is_added_by_atomics_but_integers(row, real):
-    texts = [build("assign", 80, "ptx", **fused_macros(row, real, 3))[0]]
-    texts += [build(name, 80, "ptx", ROW=row, REAL=real)[0] for name in ("decide", "sums", "own", "update")]
-    atomics = re.findall(r"\b(?:atom|red)\.[\w.:]+", " ".join(texts))
-    assert atomics  # the counters of decide and sort
-    assert not [name for name in atomics if re.search(r"f(16|32|64)", name)], atomics
+def test_nothing_is_added_by_atomics_but_integers():
+    texts = [nvrtc.ptx(source(build.name), 80, build.options) for build in BUILDS]
+    assert [nvrtc.float_atomics(text) for text in texts] == [[]] * len(texts)
+    assert re.search(r"\b(?:atom|red)\.", " ".join(texts))  # the counters of decide and sort
 
 
 def test_shared_memory_is_what_every_device_has():

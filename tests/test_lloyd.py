@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from gpukmeans import KMeans
 from gpukmeans._device import CPU
 from gpukmeans._lloyd import relocate_empty, update_centers
-from gpukmeans._plan import Partial, make_grid, prepare
+from gpukmeans._plan import Partial, make_grid
+from gpukmeans._prepare import prepare
 
 
 def plan_and_step(X, centers, weights=None):

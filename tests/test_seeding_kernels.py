@@ -12,7 +12,7 @@ from gpukmeans._device import resolve
 from gpukmeans._kernels import find
 from gpukmeans._kernels.cpu import native
 from gpukmeans._kernels.cpu import plus_plus as compiled
-from gpukmeans._plan import prepare
+from gpukmeans._prepare import prepare
 from gpukmeans._threads import Workers
 
 pytestmark = pytest.mark.skipif(native() is None, reason="the package was installed without compiled kernels")

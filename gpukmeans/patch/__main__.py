@@ -12,6 +12,7 @@ Runs the script with gpukmeans.KMeans in place of sklearn.cluster.KMeans."""
 
 
 def main() -> None:
+    """Run the script that the command line names; 2 without one, 1 where it is not a file."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(USAGE, file=sys.stdout if len(sys.argv) > 1 else sys.stderr)
         sys.exit(0 if len(sys.argv) > 1 else 2)

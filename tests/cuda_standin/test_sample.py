@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from conftest import cuda_or_skip
 
-from cuda_standin import device, host, nvrtc, place
+from cuda_standin import device, host, nvrtc
+from cuda_standin.marks import counted, standin
 
 FOLDER = pathlib.Path(__file__).parent  # of the kernel: a mutant's is another
 REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 pytestmark = [
     pytest.mark.cuda,
-    pytest.mark.skipif(not place.active(), reason=f"runs under the CUDA stand-in: {place.RUN}"),
+    standin,
 ]
 BOTH = pytest.mark.parametrize("dtype", REALS)
 
@@ -107,7 +108,7 @@ def test_what_happened_is_recorded(request):
     assert after.launches - before.launches == sum(event.kind == "launch" for event in events)
 
 
-@pytest.mark.skipif("STANDIN_SANITIZE" in place.os.environ, reason="g++'s kernels count no bytes")
+@counted
 def test_bytes_of_global_memory_are_counted(request, monkeypatch):
     cp = cuda_or_skip(request)
     monkeypatch.setenv("STANDIN_MEMCHECK", "1")

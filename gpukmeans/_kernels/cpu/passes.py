@@ -6,11 +6,11 @@ and depend on the shape of the problem alone. So no number of threads changes a 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..._frame import FAR, Frame, Request, Searched, trust
+from ..._frame import FAR, Frame, Lanes, Request, Searched, trust
 from ..._threads import Workers
 from . import native, taken_as_they_are
 
@@ -18,14 +18,6 @@ _LANE_ROWS = 1024  # at least, but for the last lane
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most
 _ADD = {"nothing": 0, "all": 1, "moves": 2}
-
-
-class Lanes(NamedTuple):
-    """Sums of the clusters by lanes; `Partial` for each, side by side."""
-
-    sums: np.ndarray  # (lanes, k, d) float64
-    masses: np.ndarray  # (lanes, k) float64
-    counts: np.ndarray  # (lanes, k) int64
 
 
 def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:

@@ -35,9 +35,10 @@
 #define ALIGNED (16 / (int)sizeof(REAL)) // elements that are read at once
 #define STRIDE ((FEATURES + ALIGNED) / ALIGNED * ALIGNED) // of a centre: -2 c, |c|^2, padding
 
-// Threads that a multiprocessor is to hold: so long as a row takes few registers, enough to hide what waits.
+// Threads that a multiprocessor is to hold: so long as a row takes few registers, enough to hide what waits. Blocks
+// of 128 threads have the long rows; with 512 of their threads some compilers run out of registers.
 #define ROW_BYTES (FEATURES * (int)sizeof(REAL))
-#define RESIDENT (ROW_BYTES <= 128 ? 512 : 256)
+#define RESIDENT (ROW_BYTES > 128 ? 256 : THREADS == 128 ? 384 : 512)
 #define AT_ONCE (ROW_BYTES <= 32 ? 4 : 2) // centres that a thread looks at, likewise
 
 struct Shared {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._frame import Frame, Request, Searched, make_targets, trust
+from ..._frame import Frame, Lanes, Request, Searched, make_targets, trust
 from .compile import SHARED_BYTES, c_name, launch
 
 # Blocks of a launch at most; each takes on several lanes or rows where there are more.
@@ -29,14 +29,6 @@ _SUMS = 1 << 22  # elements of the sums of all lanes, if that leaves 8 of them (
 # Lanes: enough to go round the multiprocessors, and while writing and reading their sums takes no more than a
 # tenth of the bytes of the rows, up to what hides the latency of memory.
 _FEW_LANES, _MANY_LANES, _SHARE = 128, 1024, 10
-
-
-class Lanes(NamedTuple):
-    """Sums of the clusters by lanes; `Partial` for each, side by side."""
-
-    sums: Any  # (lanes, k, d) float64
-    masses: Any  # (lanes, k) float64
-    counts: Any  # (lanes, k) int64
 
 
 class Fused(NamedTuple):
