@@ -159,7 +159,9 @@ def test_a_wheel_holds_what_runs_and_no_sources(kind, request):
     wheel = request.getfixturevalue(kind).wheel
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    package = {str(path.relative_to(ROOT).as_posix()) for path in PACKAGE.rglob("*.py")}
+    files = [path for kind in ("*.py", "*.cu", "*.cuh") for path in PACKAGE.rglob(kind)]  # CUDA is compiled at run time
+    assert len({path.suffix for path in files}) == 3
+    package = {str(path.relative_to(ROOT).as_posix()) for path in files}
     assert package | {"gpukmeans/py.typed", "gpukmeans/templates/report.html"} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"gpukmeans"}

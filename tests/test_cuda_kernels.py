@@ -38,6 +38,7 @@ def check_step(cp, X, C, weights=None):
         step = plan.step(centers)
         moved, facts = plan.operations.move_centers(step, centers, plan.frame)
         again = plan.add_up(step.labels)
+        assert int(plan.step(centers).changed.sum()) == 0  # of the same rows
         squared = plan.squared_to_own(step.labels, centers)
         inertia = plan.inertia(step.labels, centers)
         shift = plan.frame.shift.get()
@@ -88,13 +89,26 @@ def test_both_paths_are_among_the_shapes():
 
 
 @BOTH
+@WEIGHTED
+@pytest.mark.parametrize(("d", "k"), [(3, 7), (40, 9)])
+def test_lanes_of_several_tiles(cp, monkeypatch, d, k, dtype, weighted):
+    for name in ("_FEW_LANES", "_MANY_LANES", "_FEW_SORTED", "_MANY_SORTED"):
+        monkeypatch.setattr(passes, name, 2)
+    rng = np.random.default_rng(8)
+    X, w = rng.normal(size=(1333, d)).astype(dtype), rng.random(1333)
+    step, _, doubtful = check_step(cp, X, X[:k] + 0.01, w if weighted else None)
+    assert len(step.lanes.sums) == 2
+    assert doubtful < len(X) / 50  # ordinary data: bounds that are too wide would be right, and slow
+
+
+@BOTH
 @pytest.mark.parametrize("d", [1, 3, 40])
 def test_ties_go_to_the_lowest_index(cp, d, dtype):
     """Small integers: rows exactly between centres, centres that coincide, rows that are duplicates."""
     rng = np.random.default_rng(d)
     X = rng.integers(-2, 3, size=(700, d)).astype(dtype)
-    C = rng.integers(-4, 5, size=(9, d)) / 2
-    C[7], C[4] = C[2], X[0]
+    C = rng.integers(-4, 5, size=(41, d)) / 2
+    C[7], C[4], C[36] = C[2], X[0], X[0]
     doubtful = check_step(cp, X, C)[2]
     assert doubtful > 0
 
@@ -109,6 +123,12 @@ def test_empty_clusters_go_where_the_heaviest_is(cp, d, dtype):
     moved, heaviest = moved.get(), np.bincount(step.labels.get()).argmax()
     assert np.array_equal(moved[0], moved[heaviest])
     assert np.array_equal(moved[4], moved[heaviest])
+
+
+def test_of_two_heaviest_clusters_the_first_counts(cp):
+    X = np.repeat([[1.0, 0.0], [5.0, 2.0], [-4.0, 1.0]], [3, 4, 4], axis=0)
+    _, moved, _ = check_step(cp, X, np.array([[90.0, 90.0], [1, 0], [5, 2], [-4, 1]]))
+    assert moved.get()[0].tolist() == [5.0, 2.0]
 
 
 @pytest.mark.parametrize("d", [3, 40])

@@ -5,13 +5,6 @@
 
 #define FAR 1e30 // squared norm of centres that no row comes near, see _frame.FAR
 
-// Between two marks the compile test looks for float64 instructions; elsewhere a mark is nothing.
-#ifdef MARKS
-#define MARK(text) asm volatile("// " text)
-#else
-#define MARK(text)
-#endif
-
 __device__ inline REAL infinity() { return (REAL)__longlong_as_double(0x7ff0000000000000LL); }
 
 // An element in the frame's coordinates; shift is in those too.

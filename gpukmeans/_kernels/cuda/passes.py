@@ -24,7 +24,8 @@ _SPLITS = 32  # ... but not more than that
 _THREADS, _WARPS = 256, 8  # of a block of the other kernels
 _FEW_ROWS = 256  # of a chunk, at least
 _MEMORY_SHARE = 8  # of the free memory, for a chunk
-_SUMS = 1 << 22  # elements of the sums of all lanes, if that leaves 8 of them (32 MB)
+# Lanes of sums by segments: at most so many, and 32 MB of them in all if that leaves the fewer.
+_FEW_SORTED, _MANY_SORTED, _SUMS = 8, 64, 1 << 22
 
 # Lanes: enough to go round the multiprocessors, and while writing and reading their sums takes no more than a
 # tenth of the bytes of the rows, up to what hides the latency of memory.
@@ -189,7 +190,7 @@ def add_pass(rows: Any, weights: Any, labels: Any, frame: Frame, k: int, workers
     import cupy
 
     n, d = rows.shape
-    number = min(-(-n // _THREADS), max(8, min(64, _SUMS // (k * d))))
+    number = min(-(-n // _THREADS), max(_FEW_SORTED, min(_MANY_SORTED, _SUMS // (k * d))))
     lanes = _empty_lanes(number, k, d)
     start, order, scratch = (cupy.empty(shape, cupy.int32) for shape in ((number, k + 1), (n,), (number, k)))
     row: dict[str, Any] = {"ROW": c_name(rows.dtype)}
