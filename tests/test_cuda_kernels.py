@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cuda_standin.marks import kernels
 from test_exactness import brute, offset, two_groups
 
 from gpukmeans import KMeans
@@ -15,7 +16,7 @@ from gpukmeans._kernels.cuda import passes
 from gpukmeans._lloyd import update_centers
 from gpukmeans._prepare import prepare
 
-pytestmark = pytest.mark.cuda
+pytestmark = [pytest.mark.cuda, kernels]
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 WEIGHTED = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])

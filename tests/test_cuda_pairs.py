@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from cuda_standin import device
-from cuda_standin.marks import counted, standin
+from cuda_standin.marks import counted, kernels, standin
 from test_cuda_seeding import far_apart
 from test_parity import brute_silhouettes
 from test_silhouette import nested, problem
@@ -17,7 +17,7 @@ from gpukmeans._kernels.cuda import pairs
 from gpukmeans._silhouette import _cells, labeling
 from gpukmeans.metrics import silhouette_curve, silhouette_samples
 
-pytestmark = pytest.mark.cuda
+pytestmark = [pytest.mark.cuda, kernels]
 
 
 def sums_of(cp, X, labelings):

@@ -7,17 +7,14 @@ import re
 import numpy as np
 import pytest
 from cuda_standin import device
-from cuda_standin.marks import standin
+from cuda_standin.marks import kernels, standin
 
 import gpukmeans._lloyd as lloyd
 from gpukmeans import KMeans
 from gpukmeans._kernels.cuda import compile as loader
 from gpukmeans._kernels.cuda import passes
 
-pytestmark = [
-    pytest.mark.cuda,
-    standin,
-]
+pytestmark = [pytest.mark.cuda, standin, kernels]
 
 SHAPES = {"fused": (3, 5), "chunks": (40, 6)}  # d, k
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.cluster
 from cuda_standin import device
-from cuda_standin.marks import counted, standin
+from cuda_standin.marks import counted, kernels, standin
 from test_seeding_kernels import brute, data
 
 from gpukmeans import kmeans_plusplus
@@ -16,7 +16,7 @@ from gpukmeans._kernels import find
 from gpukmeans._kernels.cuda import plus_plus
 from gpukmeans._prepare import prepare
 
-pytestmark = pytest.mark.cuda
+pytestmark = [pytest.mark.cuda, kernels]
 
 
 def start(cp, X, w=None, k=12, tile=256):

@@ -15,3 +15,7 @@ counted = pytest.mark.skipif(
     not place.active() or "STANDIN_SANITIZE" in os.environ,
     reason=f"only the CUDA stand-in counts, where it runs PTX: {place.RUN}",
 )
+
+kernels = pytest.mark.skipif(
+    os.environ.get("GPUKMEANS_KERNELS", "1") != "1", reason="tests the CUDA kernels, which GPUKMEANS_KERNELS turns off"
+)
