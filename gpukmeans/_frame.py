@@ -15,6 +15,9 @@ from ._device import is_single, namespace
 # beyond it wins only where all are, and then direct differences decide.
 FAR = 1e30
 
+# Added to what a fast distance may be off by: products below 1e-38 vanish, or are flushed to zero, one a feature.
+UNDERFLOW = 1e-33
+
 # Elements of the largest temporary of a direct comparison (4 MB of float64).
 _DIRECT_ELEMENTS = 1 << 19
 
@@ -123,13 +126,13 @@ def doubt_limit(best: Any, row_norms: Any, targets: Targets) -> Any:
     """
     xp = namespace(best)
     b = targets.trust
-    by_row = best * (1 + 6 * b) + row_norms * (16 * b)
+    by_row = best * (1 + 6 * b) + (row_norms * (16 * b) + UNDERFLOW)
     return xp.minimum(by_row, best + xp.astype(reach_bound(xp.sqrt(xp.max(row_norms)), targets), best.dtype))
 
 
 def reach_bound(longest: Any, targets: Targets) -> Any:
     """The largest difference from the best that leaves a centre in doubt, for rows of norm <= longest."""
-    return 2 * targets.trust * targets.reach * (2 * longest + targets.reach)
+    return 2 * targets.trust * targets.reach * (2 * longest + targets.reach) + UNDERFLOW
 
 
 def nearest_directly(rows: Any, centers: Any) -> Any:

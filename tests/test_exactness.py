@@ -63,6 +63,19 @@ def test_ill_conditioned_float32(case):
         assert np.array_equal(model.labels_, labels)
 
 
+@pytest.mark.parametrize("e", [1e-19, 1e-22])
+@pytest.mark.parametrize("d", [3, 8, 200])
+def test_products_that_underflow(space, d, e):
+    """Rows near the origin of the frame, next to rows that keep it from being scaled; their squares vanish."""
+    X = e * np.random.default_rng(d).normal(size=(400, d))
+    X[:100] += 1
+    X[100:200], X[300:] = -X[:100], -X[200:300]
+    X = X.astype(np.float32)
+    init = np.concatenate([X[:1], X[100:101], X[200:206]])
+    model = KMeans(8, init=space.put(init), max_iter=1, device=space.device).fit(space.put(X))
+    assert np.array_equal(space.get(model.labels_), brute(X, space.get(model.cluster_centers_)))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("n", "d", "k"), [(1, 1, 1), (37, 1, 5), (999, 3, 10), (2049, 17, 65), (700, 130, 33), (500, 4, 300)]

@@ -4,6 +4,7 @@
 // (ROW, or double for rows that float32 leaves in doubt).
 
 #define FAR 1e30 // squared norm of centres that no row comes near, see _frame.FAR
+#define UNDERFLOW 1e-33 // see _frame.UNDERFLOW
 
 __device__ inline REAL infinity() { return (REAL)__longlong_as_double(0x7ff0000000000000LL); }
 
@@ -11,11 +12,11 @@ __device__ inline REAL infinity() { return (REAL)__longlong_as_double(0x7ff00000
 __device__ inline REAL see(ROW value, REAL scale, REAL shift) { return (REAL)value * scale - shift; }
 
 // The value below which another centre may in truth be as near as the best one: _frame.doubt_limit, with the row's
-// own norm in both bounds. A little is added for what underflows.
+// own norm in both bounds.
 __device__ inline REAL doubt_limit(REAL best, REAL xx, REAL trust, REAL reach) {
     const REAL by_row = best * (1 + 6 * trust) + xx * (16 * trust);
     const REAL by_reach = best + 2 * trust * reach * (2 * (REAL)sqrt(xx) + reach);
-    return (by_row < by_reach ? by_row : by_reach) + (REAL)1e-36;
+    return (by_row < by_reach ? by_row : by_reach) + (REAL)UNDERFLOW;
 }
 
 // The two lowest fast distances of a row, and the index of the lowest. NaN is passed over.
