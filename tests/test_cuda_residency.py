@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -108,21 +109,34 @@ def test_the_fused_pass_reads_and_writes_little_more_than_it_must(cp, n, d, k, d
 TOO_LITTLE = r"has too little memory: Out of memory allocating .*bytes are free.*or compute with device='cpu'\.$"
 
 
+@contextmanager
+def memory(cp, monkeypatch, of, kilobytes):
+    """So much memory: in a pool of its own, or on the whole device."""
+    pool = cp.cuda.MemoryPool()
+    if of == "pool":
+        pool.set_limit(size=kilobytes << 10)
+    else:
+        cp.get_default_memory_pool().free_all_blocks()
+        monkeypatch.setenv("STANDIN_MEMORY", str((kilobytes << 10) + device.counters().live_bytes))
+    with cp.cuda.using_allocator(pool.malloc):
+        yield
+    monkeypatch.delenv("STANDIN_MEMORY", raising=False)
+
+
 def fit_bytes(cp, X, k):
     model = KMeans(k, init=X[:k], max_iter=2, tol=0).fit(cp.asarray(X))
     return model.labels_.get().tobytes() + model.cluster_centers_.get().tobytes() + np.float64(model.inertia_).tobytes()
 
 
+@pytest.mark.parametrize("of", ["pool", "device"])
 @pytest.mark.parametrize("kernels", ["1", "0"])
-def test_less_memory_gives_the_same_bits_until_a_clear_error(cp, monkeypatch, kernels):
+def test_less_memory_gives_the_same_bits_until_a_clear_error(cp, monkeypatch, kernels, of):
     monkeypatch.setenv("GPUKMEANS_KERNELS", kernels)
     X, k = rows(40, 1500), 64
     reference = fit_bytes(cp, X, k)
     ends = ""
     for kilobytes in (8000, 5000, 3000, 2000, 1000, 300):
-        pool = cp.cuda.MemoryPool()
-        pool.set_limit(size=kilobytes << 10)
-        with cp.cuda.using_allocator(pool.malloc):
+        with memory(cp, monkeypatch, of, kilobytes):
             try:
                 same, words = fit_bytes(cp, X, k) == reference, ""
             except MemoryError as error:

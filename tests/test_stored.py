@@ -96,3 +96,15 @@ def test_a_device_fit_opens_without_cupy(file):
     command = [sys.executable, "-c", OPEN, str(file)]
     done = subprocess.run(command, input=pickle.dumps(stored.ROWS), capture_output=True, env=environment)
     assert done.stdout.split() == [b"True", b"True"], done.stderr.decode()
+
+
+@pytest.mark.cuda
+def test_a_fit_on_a_real_device_opens_without_cupy(cp, tmp_path):
+    model = KMeans(3, random_state=0).fit(cp.asarray(stored.ROWS))
+    facts = {"labels_": model.labels_.get(), "device_": model.device_}
+    path = tmp_path / "model.pickle"
+    path.write_bytes(pickle.dumps({"on a device": (model, facts)}))
+    script = OPEN.replace("cuda:0 Strict double", model.device_)
+    command = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, input=pickle.dumps(stored.ROWS), capture_output=True)
+    assert done.stdout.split() == [b"True", b"True"], done.stderr.decode()
