@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from cuda_standin import device
+from cuda_standin import device, figures
+from cuda_standin.figures import rows
 from cuda_standin.marks import kernels, standin
 
 import gpukmeans._lloyd as lloyd
@@ -18,11 +19,6 @@ from gpukmeans._kernels.cuda import passes
 pytestmark = [pytest.mark.cuda, standin, kernels]
 
 SHAPES = {"fused": (3, 5), "chunks": (40, 6)}  # d, k
-
-
-def rows(d, n=1003, dtype=np.float32):
-    rng = np.random.default_rng(d)
-    return (rng.normal(size=(n, d)) + 3 * rng.integers(0, 5, size=(n, 1))).astype(dtype)
 
 
 def of_kind(events, *kinds):
@@ -89,18 +85,11 @@ def test_all_memory_is_from_the_callers_pool(cp, path):
     assert default.total_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("n", "d", "k", "dtype"), [(200_000, 2, 10, np.float32), (100_000, 3, 16, np.float32), (60_000, 8, 4, np.float64)]
-)
-def test_the_fused_pass_reads_and_writes_little_more_than_it_must(cp, n, d, k, dtype):
+@pytest.mark.parametrize("shape", figures.SHAPES, ids=str)
+def test_the_fused_pass_reads_and_writes_little_more_than_it_must(cp, shape):
     """Bytes by the PTX that ran: the rows once, labels read, and written where they change."""
-    X = rows(d, n, dtype)
-    with device.recorded() as events:
-        KMeans(k, init=X[:k], max_iter=1).fit(cp.asarray(X))
-    launch = next(event for event in of_kind(events, "launch") if event.name == "assign")
-    moved, floor = launch.loaded + launch.stored, n * (d * X.itemsize + 8)
-    print(f"n={n} d={d} k={k} {np.dtype(dtype)}: {moved:,} bytes, floor {floor:,}, {moved / floor:.3f}")
-    assert moved <= 1.15 * floor
+    found = figures.traffic(shape)
+    assert found.moved <= 1.15 * found.floor
 
 
 # --- memory -------------------------------------------------------------------------------------

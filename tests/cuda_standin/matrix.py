@@ -1,4 +1,4 @@
-"""The suite under the stand-in: once as CI runs it, or under all conditions; and what lines of the package it ran."""
+"""The suite under the stand-in under all conditions, the same bits under them, and what lines of the package it ran."""
 
 from __future__ import annotations
 
@@ -43,9 +43,32 @@ def environment(condition: Condition) -> dict[str, str]:
     return host.sanitizer_environment(here) if condition.sanitize else here
 
 
+def answers(condition: Condition) -> str:
+    """The digest of the answers under a condition, on a device with memory and multiprocessors of its own."""
+    number = condition.seed or 0
+    here = environment(condition) | {"STANDIN_PROCESSORS": str(number + 1), "STANDIN_MEMORY": str(80_000_000 >> number)}
+    command = [sys.executable, "-m", "tests.cuda_standin.answers"]
+    return subprocess.run(command, cwd=place.ROOT, env=here, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def same_bits() -> int:
+    """Compare the answers with kernels on, and those with kernels off. The number of these two that differ."""
+    failed = 0
+    for kernels in "10":
+        # g++ rounds other sums than NVRTC's PTX, so the sanitizers' condition has bits of its own
+        those = [one for one in conditions() if one.kernels == kernels and not one.sanitize]
+        digests = [answers(condition) for condition in those]
+        failed += len(set(digests)) != 1 or not digests[0]
+        print(
+            f"kernels {'on' if kernels == '1' else 'off'}, answers for {len(those)} seeds: {' '.join(digests)}",
+            flush=True,
+        )
+    return failed
+
+
 def run(words: list[str]) -> int:
-    """The full matrix; words are further arguments of pytest. Returns the number of conditions that fail."""
-    failed = passed = 0
+    """The full matrix; words are further arguments of pytest. Returns the number of runs that fail."""
+    failed, passed = same_bits(), 0
     for condition in conditions():
         for tests in (MARKED, ["--auto-cuda", "-m", "not cuda", *AUTO]):
             began = time.monotonic()
