@@ -18,7 +18,9 @@ PAGES = sorted(DOCS.glob("*.md"))
 SOURCES = "".join(path.read_text() for path in DOCS.parent.glob("gpukmeans/*.py"))
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 PAPERS = ["Lloyd", "Arthur", "Higham", "Rousseeuw", "Cali.ski", "Hruschka", "Satop", "Kuhn"]
+CUDA = {path.name: path.read_text() for path in (DOCS.parent / "gpukmeans/_kernels/cuda").glob("*.cu")}
 NOT_OURS = {"None", "RandomState", "tol", "code"}  # `code`: how the page shows what a name looks like
+NOT_OURS |= {"pytest", "cuda", "cuda13x", "unique", "cupy.random"}  # a command, a mark, an extra, and CuPy's
 
 
 @functools.cache
@@ -54,6 +56,16 @@ def _resolves(name: str) -> bool:
     return False
 
 
+def _of_cuda(name: str) -> bool:
+    """Whether it is a file of CUDA kernels, or one of them."""
+    kernels = re.findall(r"__global__ void(?: __launch_bounds__\(.*\))?\s+(\w+)\(", "".join(CUDA.values()))
+    return name in CUDA or name in kernels
+
+
+def _exists(name: str) -> bool:
+    return name in NOT_OURS or _of_cuda(name) or (_resolves(name) if "." in name else _public(name))
+
+
 def _names(page: pathlib.Path) -> list[str]:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     found = (code.removesuffix("()") for code in re.findall(r"`([^`\n]+)`", text))
@@ -71,7 +83,7 @@ def test_resolver_knows_wrong_names():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_exist(page):
-    missing = [n for n in _names(page) if n not in NOT_OURS and not (_resolves(n) if "." in n else _public(n))]
+    missing = [name for name in _names(page) if not _exists(name)]
     assert not missing, f"{page.name} names what is not there: {missing}"
 
 
