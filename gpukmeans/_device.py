@@ -172,11 +172,17 @@ def to_device(x: Any, device: Device) -> Any:
     if device.kind == "cuda":
         with device.xp.cuda.Device(device.number):
             if not is_cupy(x):
-                return device.xp.asarray(to_host(x))
+                return device.xp.asarray(_of_known_type(to_host(x)))
             return x if int(x.device.id) == device.number else device.xp.array(x)
     if is_device_array(x) and namespace(x) is device.xp and x.device == device.target:
         return x
-    return device.xp.asarray(to_host(x), device=device.target)
+    return device.xp.asarray(_of_known_type(to_host(x)), device=device.target)
+
+
+def _of_known_type(x: np.ndarray) -> np.ndarray:
+    """x as it is, but for long doubles and swapped bytes, which no device has: in float64, as on the CPU."""
+    known = x.dtype.kind != "f" or (x.dtype.itemsize <= 8 and x.dtype.isnative)
+    return x if known else x.astype(np.float64)
 
 
 def scope(device: Device) -> Any:

@@ -76,4 +76,7 @@ def _scale(peak: float) -> float:
     """A power of two that brings `peak` near 1, if squares of it leave float32's comfortable range."""
     if peak == 0.0 or 1e-10 < peak < 1e10:
         return 1.0
-    return float(np.ldexp(1.0, -int(np.frexp(peak)[1])))
+    exponent = -int(np.frexp(peak)[1])
+    if 126 < abs(exponent) < 160:  # float32 rows at the ends of its range: the scale itself is to be a normal float32
+        exponent = 126 if exponent > 0 else -126
+    return float(np.ldexp(1.0, exponent))

@@ -62,7 +62,9 @@ def like_a_plain_array(rows: Any, plain: np.ndarray, **parameters: Any) -> KMean
     assert np.array_equal(model.labels_, expected.labels_)
     assert np.array_equal(model.cluster_centers_, expected.cluster_centers_)
     assert model.cluster_centers_.dtype == plain.dtype
-    assert (model.inertia_, model.n_iter_) == (expected.inertia_, expected.n_iter_)
+    assert model.n_iter_ == expected.n_iter_
+    # on a device rows of other types than float32 and float64 run the array bodies, which sum in another order
+    assert model.inertia_ == pytest.approx(expected.inertia_, rel=0 if model.device_ == "cpu" else 1e-12)
     assert np.array_equal(model.predict(rows), expected.labels_)
     close = {"rtol": 1e-12, "atol": 1e-12} if plain.dtype == np.float64 else {"rtol": 1e-6, "atol": 1e-6}
     np.testing.assert_allclose(model.transform(rows), expected.transform(plain), **close)
@@ -368,7 +370,13 @@ def test_one_cluster(dtype):
 
 @pytest.mark.parametrize(
     ("dtype", "factor"),
-    [(np.float32, 1e30), (np.float32, 1e-30), (np.float32, 1e-37), (np.float64, 1e100), (np.float64, 1e-100)],
+    [
+        (np.float32, 1e30),
+        (np.float32, 1e-30),
+        pytest.param(np.float32, 1e-37, marks=pytest.mark.host),  # CUDA code of CuPy takes values below 1e-38 for zero
+        (np.float64, 1e100),
+        (np.float64, 1e-100),
+    ],
 )
 @pytest.mark.parametrize("init", ["k-means++", "random", "array"])
 def test_scale(dtype, factor, init):
@@ -541,7 +549,7 @@ def test_copies(carry):
     twin = carry(model)
     assert twin.get_params() == model.get_params()
     assert twin.feature_names_in_.tolist() == ["a", "b", "c"]
-    assert twin.device_ == model.device_ == "cpu"
+    assert twin.device_ == model.device_
     assert (twin.inertia_, twin.n_iter_) == (model.inertia_, model.n_iter_)
     assert np.array_equal(twin.labels_, model.labels_)
     assert np.array_equal(twin.transform(FRAME), model.transform(FRAME))

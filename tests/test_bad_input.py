@@ -352,6 +352,7 @@ def test_callables_that_cannot_be_called():
     refused(X, ValueError, r"Expected 2D array, got scalar array", init=lambda X, k, random_state: None)
 
 
+@pytest.mark.host
 def test_an_exception_in_a_callable_comes_through_and_ends_all_threads(monkeypatch):
     monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "3")
     rows = np.random.default_rng(1).normal(size=(140_000, 3))

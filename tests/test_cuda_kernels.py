@@ -163,7 +163,7 @@ def test_rows_and_centres_far_out(cp, d):
     C = X[:4].astype(np.float64)
     C[3] = 1e30
     check_step(cp, X, C)
-    for factor in (1e30, 1e-30):
+    for factor in (1e30, 1e-30, 6e37):
         check_step(cp, (X * factor).astype(np.float32), X[:4].astype(np.float64) * factor)
     model = KMeans(4, init=X[:4], max_iter=1).fit(cp.asarray(X))
     X[7] = 3e37

@@ -110,9 +110,9 @@ def test_a_far_outlier_spoils_no_row(dtype):
     X[777] = 3e5
     init = np.concatenate([X[:6], X[777:778]])
     doubtful = []
-    original = module._read
+    original = module._record
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_read", lambda *args: doubtful.append(original(*args)) or doubtful[-1])
+        patch.setattr(module, "_record", lambda *args: doubtful.append(original(*args)) or doubtful[-1])
         model = KMeans(7, init=init, max_iter=8, tol=0).fit(X)
     assert np.array_equal(model.labels_, brute(X, model.cluster_centers_))
     assert max(record.doubtful for record in doubtful) < len(X) / 64
@@ -153,6 +153,7 @@ def everything(X, w):
     return b"".join(np.ascontiguousarray(part).tobytes() for part in parts) + bytes([model.n_iter_])
 
 
+@pytest.mark.host  # on a device: test_cuda_kernels
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("d", [3, 40])

@@ -114,7 +114,7 @@ def test_same_labels_and_iterations_from_the_same_init(name, k, weighted):
     for seed in SEEDS:
         w = weights_for(len(X), seed, weighted)
         init = X[sklearn.cluster.kmeans_plusplus(X, k, random_state=seed, sample_weight=w)[1]]
-        ours = KMeans(k, init=init, device="cpu").fit(X, sample_weight=w)
+        ours = KMeans(k, init=init).fit(X, sample_weight=w)
         theirs = sklearn.cluster.KMeans(k, init=init).fit(X, sample_weight=w)
         same = np.array_equal(ours.labels_, theirs.labels_) and ours.n_iter_ == theirs.n_iter_
         if same:
@@ -125,7 +125,7 @@ def test_same_labels_and_iterations_from_the_same_init(name, k, weighted):
             labels, tied = brute_lloyd(X, init, w, 1e-4)
             assert tied, f"seed {seed}: differs without a tie on the way"
             assert labels is None or np.array_equal(ours.labels_, labels)
-    assert compared >= 5  # digits are small integers: ties are common there
+    assert compared >= len(SEEDS) // 4  # digits are small integers: ties are common there
 
 
 @pytest.mark.parametrize("name", DATA)

@@ -70,7 +70,7 @@ def run(words: list[str]) -> int:
     """The full matrix; words are further arguments of pytest. Returns the number of runs that fail."""
     failed, passed = same_bits(), 0
     for condition in conditions():
-        for tests in (MARKED, ["--auto-cuda", "-m", "not cuda", *AUTO]):
+        for tests in (MARKED, ["--auto-cuda", "-m", "not cuda and not host", *AUTO]):
             began = time.monotonic()
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--require-cuda", *tests, *words]
             done = subprocess.run(
