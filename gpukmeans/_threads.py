@@ -13,21 +13,52 @@ from typing import Any
 
 import numpy as np
 from joblib import cpu_count
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController, register
 
 
 def n_threads() -> int:
-    """Threads a fit may use: GPUKMEANS_NUM_THREADS, else OMP_NUM_THREADS, else the usable cores."""
+    """Threads a fit may use: GPUKMEANS_NUM_THREADS, else OMP_NUM_THREADS, else the usable cores.
+
+    Not more than `threadpoolctl.threadpool_limits` allows to OpenMP, or to all, at that time.
+    """
+    wanted = _wanted()
+    return min(wanted, _Threads.limit or wanted)
+
+
+def _wanted() -> int:
     for name in ("GPUKMEANS_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(name, "").partition(",")[0].strip()
         if value.isdigit() and int(value) > 0:
             return int(value)
-    return _cores()
+    mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()  # it may change at any time
+    return min(_cores(), len(mask) or _cores())
 
 
 @cache
 def _cores() -> int:
     return cpu_count()
+
+
+class _Threads(LibController):
+    """The threads of fits, as threadpoolctl sees them: it knows threads by a library, so they hang on NumPy's."""
+
+    user_api = "openmp"
+    internal_api = "gpukmeans"
+    filename_prefixes = ("_multiarray_umath",)
+    limit: int | None = None
+
+    def get_num_threads(self) -> int:
+        return n_threads()
+
+    def set_num_threads(self, num_threads: int) -> None:
+        # as many as there would be anyway is no limit: so the old number is restored
+        _Threads.limit = max(1, num_threads) if num_threads < _wanted() else None
+
+    def get_version(self) -> None:
+        return None
+
+
+register(_Threads)
 
 
 class Workspace:

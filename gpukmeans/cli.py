@@ -369,6 +369,8 @@ def _blas() -> list[tuple[str, str]]:
 
     pairs = []
     for pool in threadpool_info():
+        if pool["internal_api"] == "gpukmeans":  # told above
+            continue
         library = " ".join(filter(None, (pool["internal_api"], pool["version"])))
         pairs.append((pool["user_api"], f"{library}, {pool['num_threads']} threads"))
     return sorted(pairs)

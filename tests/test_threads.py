@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import multiprocessing
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +91,57 @@ def test_number_of_threads(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert n_threads() == expected
+
+
+@pytest.mark.parametrize("user_api", [None, "openmp"])
+def test_threadpool_limits_are_respected(monkeypatch, user_api):
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "3")
+    with threadpool_limits(1, user_api=user_api):
+        assert n_threads() == 1
+        with threadpool_limits(2, user_api=user_api):
+            assert n_threads() == 2
+        assert n_threads() == 1
+    assert n_threads() == 3
+    with threadpool_limits(1, user_api="blas"):
+        assert n_threads() == 3
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "5")
+    assert n_threads() == 5
+    assert [info["num_threads"] for info in threadpool_info() if info["internal_api"] == "gpukmeans"] == [5]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity masks here")
+def test_an_affinity_mask_is_respected(monkeypatch):
+    for name in ("GPUKMEANS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert n_threads() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert 1 <= n_threads() <= len(before)
+
+
+def digest(threads):
+    """Of the labels and centres of a fit by so many threads."""
+    os.environ["GPUKMEANS_NUM_THREADS"] = str(threads)
+    X = np.random.default_rng(2).normal(size=(40_000, 6)).astype(np.float32)
+    model = KMeans(20, random_state=0, max_iter=5).fit(X)
+    return hashlib.sha256(model.labels_.tobytes() + model.cluster_centers_.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("kernels", ["1", "numpy"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_processes_begun_after_a_fit_fit_alike(monkeypatch, method, kernels):
+    """No thread of a fit lives on for a fork to lose; the number of threads changes no bit."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "2")
+    monkeypatch.setenv("GPUKMEANS_KERNELS", kernels)
+    expected = digest(2)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map_async(digest, [1, 2, 4, 8]).get(timeout=120) == [expected] * 4
 
 
 def test_ctrl_c_waits_until_threads_and_blas_are_in_order():
