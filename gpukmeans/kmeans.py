@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import operator
 import warnings
-from functools import lru_cache
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    ClusterMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils._param_validation import StrOptions
 
-from ._device import (
-    Device,
-    home_of,
-    is_device_array,
-    is_foreign,
-    resolve,
-    result_dtype,
-    to_device,
-    to_host,
-)
-from ._kernels import advise, in_use
+from ._device import Device, home_of, result_dtype, to_device, to_host
+from ._estimator import BaseKMeans
 from ._lloyd import Fit, lloyd
-from ._plan import Plan
-from ._prepare import plan_about, prepare
-from ._seeding import plus_plus, random_rows, take_rows
-from ._validation import check_centers, check_n_clusters, check_rows, check_same_home, check_weights
-
-logger = logging.getLogger("gpukmeans")
+from ._prepare import prepare
+from ._validation import check_centers, check_n_clusters, check_rows, check_weights
 
 # What `verbose` prints for an iteration: scikit-learn's lines, to the full stop.
 _LINES = {"lloyd": "Iteration {}, inertia {}.", "elkan": "Iteration {}, inertia {}"}
 
 
-class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class KMeans(BaseKMeans):
     """K-means clustering on a CUDA device when there is one, on the CPU otherwise.
 
     The parameters, methods, attributes and stopping rules are those of
@@ -122,16 +98,9 @@ default='k-means++'
     """
 
     _parameter_constraints: dict = {
-        "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
-        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
+        **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
-        "device": [str],
     }
 
     def __init__(
@@ -183,18 +152,14 @@ default='k-means++'
         RuntimeError
             If `device` names a CUDA device and none can be used.
         """
-        before = self.__dict__.copy()
-        try:
+        with self._all_or_nothing():
             return self._fit(check_rows(X, estimator=self), home_of(X), sample_weight)
-        except BaseException:  # Ctrl-C as well: a fit that failed leaves the estimator as it was
-            self.__dict__ = before
-            raise
 
     def _fit(self, X: Any, home: Device, sample_weight: Any) -> KMeans:
         """Fit on checked rows; the results go home."""
         k = operator.index(self.n_clusters)  # of any integer type
         check_n_clusters(X.shape[0], k)
-        n_init = self._number_of_runs()
+        n_init = self._number_of_runs(10)
         if self.algorithm == "elkan" and k == 1:
             warnings.warn(
                 "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
@@ -204,12 +169,7 @@ default='k-means++'
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
         given = check_centers(self.init, X, k) if self._init_is_array() else None
-        work = X.shape[0] * X.shape[1] * k
-        device = resolve(self.device, X, work)
-        if device.kind == "cpu":
-            advise(work)
-        if logger.isEnabledFor(logging.INFO):
-            logger.info("fit on %s (%s), with %s", device.name, device.reason, in_use(device.kind))
+        device = self._where_to_fit(X, k)
         line = _LINES["lloyd" if k == 1 else self.algorithm] if self.verbose else ""
         plan, moments = prepare(X, weights, k, device)
         with plan:
@@ -224,45 +184,6 @@ default='k-means++'
                     best = run
             self._publish(best, X, home, device)
         return self
-
-    def _validate_params(self):
-        """scikit-learn's check, once for the same values: it takes as long as a small fit."""
-        values = [getattr(self, name) for name in self._parameter_constraints]
-        if all(type(value) in _PLAIN for value in values):
-            try:
-                return _accept(type(self), *(_ANY_ARRAY if type(value) is np.ndarray else value for value in values))
-            except ValueError:  # not allowed: then in its words
-                pass
-        super()._validate_params()
-
-    def _init_is_array(self) -> bool:
-        return not isinstance(self.init, str) and not callable(self.init)
-
-    def _number_of_runs(self) -> int:
-        automatic = 10 if callable(self.init) or (isinstance(self.init, str) and self.init == "random") else 1
-        n_init = automatic if self.n_init == "auto" else self.n_init
-        if self._init_is_array() and n_init != 1:
-            warnings.warn(
-                "Explicit initial center position passed: performing only one init in "
-                f"{type(self).__name__} instead of n_init={n_init}.",
-                RuntimeWarning,
-                stacklevel=5,
-            )
-            return 1
-        return n_init
-
-    def _initial_centers(self, X: Any, plan: Plan, given: Any, random_state: Any, weights: Any) -> Any:
-        """Centres to start from: (k, d) float64, on the plan's device."""
-        if given is not None:
-            return to_device(given, plan.device)
-        if callable(self.init):
-            made = self.init(X, self.n_clusters, random_state=random_state)
-            return to_device(check_centers(made, X, self.n_clusters), plan.device)
-        if self.init == "random":
-            indices = random_rows(X.shape[0], self.n_clusters, random_state, weights)
-        else:
-            indices = plus_plus(plan, random_state, weights)
-        return take_rows(plan, indices)
 
     def _publish(self, best: Fit, X: Any, home: Device, device: Device) -> None:
         """Set the fitted attributes, where they are at home."""
@@ -281,144 +202,6 @@ default='k-means++'
         self.n_iter_ = best.n_iter
         self.device_ = device.name
         self._n_features_out = self.n_clusters
-
-    def fit_predict(self, X, y=None, sample_weight=None):
-        """Fit, and return the labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : ignored
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        labels : array of shape (n_samples,), int32
-            `labels_`, which `predict(X)` would give as well.
-        """
-        return self.fit(X, sample_weight=sample_weight).labels_
-
-    def predict(self, X):
-        """Index of the nearest centre of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        labels : array of shape (n_samples,), int32
-            The true nearest centre, the lowest index on an exact tie; where X lives.
-        """
-        rows = self._check_new_rows(X, "predict")
-        with self._plan_for(rows) as plan:
-            return to_device(plan.assign(self._centers_on(plan)), home_of(X))
-
-    def transform(self, X):
-        """Distances from each row to each centre.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        distances : array of shape (n_samples, n_clusters)
-            Euclidean, in units of the data; float32 for float32 rows, otherwise float64.
-        """
-        rows = self._check_new_rows(X, "transform")
-        with self._plan_for(rows) as plan:
-            dtype = getattr(plan.xp, result_dtype(rows).__name__)
-            return to_device(plan.distances(self._centers_on(plan), dtype), home_of(X))
-
-    def fit_transform(self, X, y=None, sample_weight=None):
-        """Fit, and return the distances from each row to each centre.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : ignored
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        distances : array of shape (n_samples, n_clusters)
-            What `transform(X)` gives.
-        """
-        return self.fit(X, sample_weight=sample_weight).transform(X)
-
-    def score(self, X, y=None, sample_weight=None):
-        """Minus the inertia of X for these centres.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : ignored
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        score : float
-            Minus the weighted sum of squared distances of rows to their nearest centres.
-        """
-        X = self._check_new_rows(X, "score")
-        weights = check_weights(sample_weight, X)
-        with self._plan_for(X) as plan:
-            plan.weights = None if weights is None else to_device(weights, plan.device)
-            centers = self._centers_on(plan)
-            return -plan.judge(centers)[1]
-
-    def to(self, device):
-        """A copy whose arrays live on "cpu" or on a CUDA device, and which computes there.
-
-        Parameters
-        ----------
-        device : {'cpu', 'cuda', 'cuda:N'}
-        """
-        place = resolve(device)
-        moved = copy.copy(self)
-        moved.device = device
-        for name in ("cluster_centers_", "labels_"):
-            if hasattr(self, name):
-                setattr(moved, name, to_device(getattr(self, name), place))
-        return moved
-
-    def _check_new_rows(self, X: Any, method: str) -> Any:
-        check_is_fitted(self)
-        check_same_home(X, self.cluster_centers_, f"{type(self).__name__}.{method}")
-        return check_rows(X, estimator=self, reset=False)
-
-    def _plan_for(self, X: Any) -> Plan:
-        n, d = X.shape
-        device = resolve(self.device, X, n * d * self.cluster_centers_.shape[0])
-        return plan_about(X, self.cluster_centers_, device)
-
-    def _centers_on(self, plan: Plan) -> Any:
-        return plan.xp.astype(to_device(self.cluster_centers_, plan.device), plan.xp.float64)
-
-    def __getstate__(self):
-        """Host arrays only: a pickle opens where there is no CuPy."""
-        state = super().__getstate__()
-        return {name: to_host(v) if is_device_array(v) or is_foreign(v) else v for name, v in state.items()}
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.array_api_support = True
-        return tags
-
-
-# Types whose values are remembered once they have been checked: they hold no memory of the caller's. Arrays are all
-# the same to the constraints, and something stands for them.
-_PLAIN = (int, float, str, bool, type(None), np.ndarray)
-_ANY_ARRAY = ()
-
-
-@lru_cache(maxsize=256, typed=True)
-def _accept(estimator: type, *values: Any) -> None:
-    """Check parameters, in the order of the constraints; what raises is not remembered."""
-    constraints = estimator._parameter_constraints  # type: ignore[attr-defined]
-    named = dict(zip(constraints, values, strict=True))
-    validate_parameter_constraints(constraints, named, caller_name=estimator.__name__)
 
 
 def _number_of_distinct(labels: np.ndarray, n_clusters: int) -> int:

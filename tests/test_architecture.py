@@ -40,6 +40,7 @@ FLOORS = [
     {"_plan", "_validation"},
     {"_prepare"},
     {"_lloyd", "_matching", "_seeding", "_silhouette"},
+    {"_estimator"},
     {"kmeans"},
     {"_functions", "metrics", "patch"},
     {"_drawing"},
