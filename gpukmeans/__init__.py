@@ -10,12 +10,13 @@ from typing import Any
 from . import metrics
 from ._functions import k_means, kmeans_plusplus
 from .kmeans import KMeans
+from .minibatch import MiniBatchKMeans
 
 __version__ = "0.1.0"
 
 _IN_PATCH = ["patch_sklearn", "patched_sklearn", "unpatch_sklearn"]
 
-__all__ = ["KMeans", "__version__", "k_means", "kmeans_plusplus", "metrics", *_IN_PATCH]
+__all__ = ["KMeans", "MiniBatchKMeans", "__version__", "k_means", "kmeans_plusplus", "metrics", *_IN_PATCH]
 
 
 def __getattr__(name: str) -> Any:

@@ -130,6 +130,14 @@ def put(x: Any, index: Any, value: float) -> Any:
     return xp.where(xp.any(places[:, None] == index[None, :], axis=1), value, x)
 
 
+def rows_at(x: Any, indices: Any) -> Any:
+    """The rows of x with those numbers, an integer array beside x.
+
+    NumPy's `take` would make a copy of all of x where it does not lie in C order.
+    """
+    return x[indices] if isinstance(x, np.ndarray) else namespace(x).take(x, indices, axis=0)
+
+
 def home_of(x: Any) -> Device:
     """The place where x lives, and where results computed from it go back to."""
     if is_cupy(x):

@@ -19,7 +19,7 @@ import numpy as np
 from sklearn import get_config
 
 from ._bounds import Bounds, worth_keeping
-from ._device import Device, is_single, namespace, placement, scope, to_host
+from ._device import Device, is_single, namespace, placement, rows_at, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations, squared_distances
 from ._frame import Frame, Request, Searched, local, make_targets
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
@@ -159,6 +159,23 @@ class Plan:
         self._bounds: Bounds | None = None
         self._age, self._moved = 0, 0
 
+    def part(self, indices: np.ndarray, weights: np.ndarray | None) -> Plan:
+        """A plan of some of the rows, in the same frame.
+
+        Parameters
+        ----------
+        indices : array of shape (m,), integers, on the host
+        weights : array of shape (m,) float64, on the host, or None for ones
+        """
+        rows = rows_at(self.rows, to_device(indices, self.device))
+        weights = None if weights is None else to_device(weights, self.device)
+        return Plan(rows, weights, self.n_clusters, self.frame, self.device)
+
+    def exchange(self, rows: Any) -> None:
+        """Take other rows instead, as many and of the same kind; (m, d), on the device."""
+        self.rows = rows
+        self.start()
+
     def keep(self, step: Step, changed: int) -> None:
         """Make a step's labels the plan's; the next step may add up only the rows that move from them."""
         first = self._lanes is None  # all labels are new in the first pass; that tells nothing of the next
@@ -178,6 +195,16 @@ class Plan:
         if self.operations.search_pass:
             return self._step_in_one(centers, "all" if exact else "moves")
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
+
+    def gather(self, centers: Any) -> tuple[Partial, Any]:
+        """Sums of the clusters that the rows form around given centres, and the inertia (on the device)."""
+        if self.operations.search_pass:
+            found = self._pass(centers, "all", inertia=True)
+            return _side_by_side(found.lanes), found.inertia
+        while True:
+            step = self._search(centers, self._add_up)
+            if not self.repeat(int(step.undecided), int(step.doubtful)):
+                return step.partial, self.inertia(step.labels, centers)
 
     def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, float | None]:
         """Begin Lloyd's algorithm: in one call, as far as that goes, if the problem is small.

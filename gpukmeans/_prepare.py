@@ -23,19 +23,32 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
     n_clusters : int
     device : Device
     """
-    with scope(device):
-        rows = to_device(X, device)
-        if weights is not None:
-            weights = to_device(weights, device)
-        xp = device.xp
-        dtype = xp.float32 if is_single(rows.dtype) else xp.float64
-        shift = _reference(rows, dtype)
-        frame = Frame(to_device(shift, device), 1.0, dtype)
-        plan = Plan(rows, weights, n_clusters, frame, device)
-        with plan:
-            moments = plan.moments()
+    with scope(device), _about_sample(X, weights, n_clusters, device) as plan:
+        moments = plan.moments()
         plan.frame = plan.frame._replace(scale=_scale(moments.peak))
         return plan, moments
+
+
+def prepare_for_batches(X: Any, weights: Any, n_clusters: int, device: Device) -> Plan:
+    """A plan for a fit that reads some of the rows only; its frame comes from a sample of them.
+
+    Rows that are much larger than the sample cost time, not accuracy: direct differences decide them.
+    """
+    with scope(device):
+        plan = _about_sample(X, weights, n_clusters, device)
+        sample = to_host(plan.rows[:: max(1, plan.rows.shape[0] // _SAMPLE), :]).astype(np.float64)
+        peak = float(np.abs(sample - to_host(plan.frame.shift)).max())
+        plan.frame = plan.frame._replace(scale=_scale(peak))
+        return plan
+
+
+def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device) -> Plan:
+    """A plan that looks at the rows from near the middle of a sample, in their own units."""
+    rows = to_device(X, device)
+    xp = device.xp
+    dtype = xp.float32 if is_single(rows.dtype) else xp.float64
+    frame = Frame(to_device(_reference(rows, dtype), device), 1.0, dtype)
+    return Plan(rows, None if weights is None else to_device(weights, device), n_clusters, frame, device)
 
 
 def plan_about(X: Any, centers: Any, device: Device) -> Plan:

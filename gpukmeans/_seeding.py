@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._device import to_device, to_host
+from ._device import rows_at, to_device, to_host
 from ._plan import Plan
 
 
@@ -69,8 +69,7 @@ def random_rows(
 
 def take_rows(plan: Plan, indices: Any) -> Any:
     """Rows of the plan as float64 centres, (k, d), on the plan's device."""
-    rows = plan.xp.take(plan.rows, to_device(indices, plan.device), axis=0)
-    return plan.xp.astype(rows, plan.xp.float64)
+    return plan.xp.astype(rows_at(plan.rows, to_device(indices, plan.device)), plan.xp.float64)
 
 
 def host_indices(indices: Any) -> np.ndarray:

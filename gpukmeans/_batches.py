@@ -1,0 +1,213 @@
+"""Mini-batch k-means: centres that move a little with every batch of rows.
+
+Each centre is the mean of the rows that it has been given so far. What has to be decided between two batches
+is decided on the host, from one small array that is read back a batch.
+
+References
+----------
+D. Sculley, "Web-scale k-means clustering", WWW 2010.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._device import namespace, placement, rows_at, to_device, to_host
+from ._plan import Partial, Plan
+
+
+class Draws:
+    """Draws rows with probability proportional to their weights, with scikit-learn's numbers.
+
+    Parameters
+    ----------
+    n_samples : int
+    weights : array of shape (n_samples,) float64, on the host, or None for ones
+    """
+
+    def __init__(self, n_samples: int, weights: np.ndarray | None) -> None:
+        shares = np.full(n_samples, 1 / n_samples) if weights is None else weights / weights.sum()
+        self._cumulative = np.cumsum(shares, out=shares)
+        self._cumulative /= self._cumulative[-1]
+
+    def draw(self, size: int, random_state: np.random.RandomState) -> np.ndarray:
+        """Numbers of rows, (size,), as `random_state.choice(n_samples, size, p=shares)` gives them."""
+        return self._cumulative.searchsorted(random_state.random_sample(size), side="right")
+
+
+class Stream:
+    """Centres that are the means of the rows they have been given so far.
+
+    Parameters
+    ----------
+    centers : array of shape (k, d), float64, on the device
+    weights : array of shape (k,), float64, on the host
+        What the rows weigh that each centre is the mean of.
+    since : int
+        Rows since light clusters were last looked for.
+    batch_size : int
+        What a batch counts for in `since`.
+    ratio : float
+        Clusters lighter than this part of the heaviest are given another row now and then; 0 for never.
+    verbose : bool
+    """
+
+    def __init__(
+        self, centers: Any, weights: np.ndarray, since: int, batch_size: int, ratio: float, verbose: bool
+    ) -> None:
+        self.centers, self.weights, self.since = centers, weights, since
+        self._batch_size, self._ratio, self._verbose = batch_size, ratio, verbose
+
+    def learn(self, plan: Plan, random_state: np.random.RandomState) -> float:
+        """Move the centres with the rows of a plan, one batch; the inertia before they moved."""
+        look = self._is_due()
+        partial, inertia = plan.gather(self.centers)
+        self.centers = add(self.centers, to_device(self.weights, plan.device), partial, plan.frame.shift)
+        gained, inertia = _read(partial.weights, inertia)
+        self.weights = self.weights + gained
+        if look and self._ratio > 0:
+            self._reassign(plan, random_state)
+        return inertia
+
+    def _is_due(self) -> bool:
+        """Whether to look for light clusters after this batch: every 10 k rows, and while one is empty."""
+        self.since += self._batch_size
+        due = self.since >= 10 * self.weights.size or bool((self.weights == 0).any())
+        self.since = 0 if due else self.since
+        return due
+
+    def _reassign(self, plan: Plan, random_state: np.random.RandomState) -> None:
+        """Put light clusters on rows of the batch, with the weight of the lightest of the others."""
+        light = light_clusters(self.weights, self._ratio, plan.rows.shape[0])
+        count = np.count_nonzero(light)
+        if not count:
+            return
+        rows = np.zeros(light.size, np.int64)
+        rows[light] = random_state.choice(plan.rows.shape[0], replace=False, size=count)
+        if self._verbose:
+            print(f"[MiniBatchKMeans] Reassigning {count} cluster centers.")
+        xp, place = plan.xp, plan.device
+        taken = xp.astype(rows_at(plan.rows, to_device(rows, place)), xp.float64)
+        self.centers = xp.where(to_device(light, place)[:, None], taken, self.centers)
+        self.weights = np.where(light, self.weights[~light].min(), self.weights)
+
+
+def add(centers: Any, weights: Any, partial: Partial, shift: Any) -> Any:
+    """The centres, (k, d), as means that the rows of a batch have joined; those given none stay where they are.
+
+    Parameters
+    ----------
+    centers : array of shape (k, d), float64
+    weights : array of shape (k,), float64
+        Of the rows that they were the means of.
+    partial : Partial
+        Of the batch.
+    shift : array of shape (d,), float64
+        Reference point of `partial.sums`.
+    """
+    xp = namespace(centers)
+    given = partial.weights > 0
+    total = xp.where(given, weights + partial.weights, 1.0)
+    means = shift + ((centers - shift) * weights[:, None] + partial.sums) / total[:, None]
+    return xp.where(given[:, None], means, centers)
+
+
+def _read(weights: Any, inertia: Any) -> tuple[np.ndarray, float]:
+    """Fetch the weights of a batch and its inertia in one small copy."""
+    xp = namespace(weights)
+    if xp is np:
+        return weights, float(inertia)
+    last = xp.full((1,), inertia, **placement(weights)) if isinstance(inertia, float) else xp.reshape(inertia, (1,))
+    facts = to_host(xp.concat([weights, last]))
+    return facts[:-1], float(facts[-1])
+
+
+def light_clusters(weights: np.ndarray, ratio: float, n_samples: int) -> np.ndarray:
+    """Which clusters are to be given another row, (k,) bool.
+
+    Those lighter than `ratio` times the heaviest; if these are more than half as many as the rows of the
+    batch, only so many, the lightest. Where all would be, the heaviest stays.
+    """
+    light = weights < ratio * weights.max()
+    if np.count_nonzero(light) > 0.5 * n_samples:
+        light[np.argsort(weights)[int(0.5 * n_samples) :]] = False
+    if light.all():
+        light[weights.argmax()] = False
+    return light
+
+
+class Progress:
+    """When to stop: the inertia of the batches, smoothed, no longer falls, or the centres hardly move.
+
+    Parameters
+    ----------
+    n_samples, batch_size, n_steps : int
+    tol : float
+        Bound on the sum of squared moves of the centres, in squared units of the data; 0 for none.
+    patience : int or None
+        Batches in a row without a new lowest inertia after which a fit ends; None for no end.
+    verbose : bool
+    """
+
+    def __init__(
+        self, n_samples: int, batch_size: int, n_steps: int, tol: float, patience: int | None, verbose: bool
+    ) -> None:
+        self.batch_size, self.n_steps, self.tol = batch_size, n_steps, tol
+        self._patience, self._verbose = patience, verbose
+        self._newest = min(1.0, 2.0 * batch_size / (n_samples + 1))  # the weight of the newest batch
+        self._lowest, self._since = np.inf, 0
+        self.inertia = np.nan  # of a row, smoothed
+
+    def ends(self, step: int, inertia: float, shift: float) -> bool:
+        """Take note of a batch; whether it is the last.
+
+        Parameters
+        ----------
+        step : int
+            From 1.
+        inertia : float
+            Of the batch.
+        shift : float
+            Sum of the squared moves of the centres.
+        """
+        mean = inertia / self.batch_size
+        smooth = step > 2  # the first is that of the initial centres
+        self.inertia = self.inertia * (1 - self._newest) + mean * self._newest if smooth else mean
+        line = f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}"
+        if step == 1:
+            self._say(line)
+            return False
+        self._say(f"{line}, ewa inertia: {self.inertia}")
+        if self.tol > 0.0 and shift <= self.tol:
+            self._say(f"Converged (small centers change) at step {step}/{self.n_steps}")
+            return True
+        self._since = 0 if self.inertia < self._lowest else self._since + 1
+        self._lowest = min(self._lowest, self.inertia)
+        if self._patience is not None and self._since >= self._patience:
+            self._say(f"Converged (lack of improvement in inertia) at step {step}/{self.n_steps}")
+            return True
+        return False
+
+    def _say(self, line: str) -> None:
+        if self._verbose:
+            print(line)
+
+
+def run(plan: Plan, stream: Stream, draws: Draws, progress: Progress, random_state: np.random.RandomState) -> int:
+    """Learn batches of the rows of a plan to the end; how many.
+
+    Rows are drawn in proportion to their weights, and then count the same, whatever the weights of the plan.
+    """
+    size, xp = progress.batch_size, plan.xp
+    with Plan(plan.rows[:size, :], None, plan.n_clusters, plan.frame, plan.device) as batch:
+        for step in range(1, progress.n_steps + 1):
+            which = to_device(draws.draw(size, random_state), plan.device)
+            batch.exchange(rows_at(plan.rows, which))
+            before = stream.centers
+            inertia = stream.learn(batch, random_state)
+            shift = float(xp.sum((stream.centers - before) ** 2)) if progress.tol else 0.0
+            if progress.ends(step, inertia, shift):
+                break
+    return step
