@@ -17,6 +17,9 @@ import numpy as np
 from ._device import namespace, placement, rows_at, to_device, to_host
 from ._plan import Partial, Plan
 
+# Up to so many rows of equal weight the sum of the shares up to a row is off by less than a share: n^2 u / 2 < 1.
+_EVEN = 1 << 26
+
 
 class Draws:
     """Draws rows with probability proportional to their weights, with scikit-learn's numbers.
@@ -31,10 +34,17 @@ class Draws:
         shares = np.full(n_samples, 1 / n_samples) if weights is None else weights / weights.sum()
         self._cumulative = np.cumsum(shares, out=shares)
         self._cumulative /= self._cumulative[-1]
+        self._even = weights is None and n_samples <= _EVEN
 
     def draw(self, size: int, random_state: np.random.RandomState) -> np.ndarray:
         """Numbers of rows, (size,), as `random_state.choice(n_samples, size, p=shares)` gives them."""
-        return self._cumulative.searchsorted(random_state.random_sample(size), side="right")
+        cumulative, uniforms = self._cumulative, random_state.random_sample(size)
+        if not self._even:
+            return cumulative.searchsorted(uniforms, side="right")
+        rows = np.minimum((uniforms * cumulative.size).astype(np.intp), cumulative.size - 1)
+        rows += cumulative[rows] <= uniforms
+        rows -= (cumulative[rows - 1] > uniforms) & (rows > 0)
+        return rows
 
 
 class Stream:
@@ -108,10 +118,9 @@ def add(centers: Any, weights: Any, partial: Partial, shift: Any) -> Any:
         Reference point of `partial.sums`.
     """
     xp = namespace(centers)
-    given = partial.weights > 0
-    total = xp.where(given, weights + partial.weights, 1.0)
-    means = shift + ((centers - shift) * weights[:, None] + partial.sums) / total[:, None]
-    return xp.where(given[:, None], means, centers)
+    total = weights + partial.weights
+    moves = partial.sums - (centers - shift) * partial.weights[:, None]
+    return centers + moves / xp.where(total > 0, total, 1.0)[:, None]
 
 
 def _read(weights: Any, inertia: Any) -> tuple[np.ndarray, float]:

@@ -133,9 +133,11 @@ def put(x: Any, index: Any, value: float) -> Any:
 def rows_at(x: Any, indices: Any) -> Any:
     """The rows of x with those numbers, an integer array beside x.
 
-    NumPy's `take` would make a copy of all of x where it does not lie in C order.
+    NumPy's `take` is quicker than its brackets, but copies all of an x that does not lie in C order.
     """
-    return x[indices] if isinstance(x, np.ndarray) else namespace(x).take(x, indices, axis=0)
+    if isinstance(x, np.ndarray) and not x.flags.c_contiguous:
+        return x[indices]
+    return namespace(x).take(x, indices, axis=0)
 
 
 def home_of(x: Any) -> Device:

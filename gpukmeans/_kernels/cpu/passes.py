@@ -14,7 +14,8 @@ from ..._frame import FAR, Frame, Lanes, Request, Searched, trust
 from ..._threads import Workers
 from . import native, taken_as_they_are
 
-_LANE_ROWS = 1024  # at least, but for the last lane
+# Rows of a lane at least, but for the last one: fewer where each costs more.
+_LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK = 1024, 256, 1 << 22
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most
 _ADD = {"nothing": 0, "all": 1, "moves": 2}
@@ -24,7 +25,8 @@ def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:
     """First row of each lane, and n; at most 64 lanes, or 8 where 4 MB of sums are reached before."""
     n, d = rows.shape
     wanted = max(8, min(64, (1 << 19) // (n_clusters * d)))
-    lanes = max(1, min(wanted, n // _LANE_ROWS))
+    least = max(_FEW_LANE_ROWS, min(_LANE_ROWS, _LANE_WORK // (n_clusters * d)))
+    lanes = max(1, min(wanted, n // least))
     return np.arange(lanes + 1, dtype=np.int64) * n // lanes
 
 
