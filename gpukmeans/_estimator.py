@@ -40,6 +40,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "device": [str],
     }
 
+    _fitted_arrays: tuple[str, ...] = ("cluster_centers_", "labels_")
+
     def _validate_params(self):
         """scikit-learn's check, once for the same values: it takes as long as a small fit."""
         values = [getattr(self, name) for name in self._parameter_constraints]
@@ -196,8 +198,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         place = resolve(device)
         moved = copy.copy(self)
         moved.device = device
-        for name in ("cluster_centers_", "labels_"):
-            if hasattr(self, name):
+        for name in self._fitted_arrays:
+            if getattr(self, name, None) is not None:
                 setattr(moved, name, to_device(getattr(self, name), place))
         return moved
 

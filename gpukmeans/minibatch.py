@@ -120,6 +120,8 @@ default='k-means++'
         "reassignment_ratio": [Interval(Real, 0, None, closed="left")],
     }
 
+    _fitted_arrays = (*BaseKMeans._fitted_arrays, "_counts", "_rounding")
+
     def __init__(
         self,
         n_clusters=8,
@@ -240,7 +242,7 @@ default='k-means++'
                 centers = self._start(X, plan, given, self._random_state, weights, init_size)
                 stream = self._stream(centers, np.zeros(k), 0)
             else:
-                stream = self._stream(self._exact_centers(plan), self._counts, self._n_since_last_reassign)
+                stream = self._stream(self._exact_centers(plan), to_host(self._counts), self._n_since_last_reassign)
             stream.learn(plan, self._random_state)
             self.n_steps_ = getattr(self, "n_steps_", 0) + 1
             self._publish(stream, plan, home, result_dtype(X if first else self.cluster_centers_))
@@ -312,8 +314,8 @@ default='k-means++'
         centers = rounded(stream.centers, dtype)
         self.cluster_centers_ = to_device(plan.xp.astype(centers, getattr(plan.xp, dtype.__name__)), home)
         # What a float32 centre has lost: a long stream would stand still without it.
-        self._rounding = None if dtype is np.float64 else to_host(stream.centers - centers)
-        self._counts, self._n_since_last_reassign = stream.weights, stream.since
+        self._rounding = None if dtype is np.float64 else to_device(stream.centers - centers, home)
+        self._counts, self._n_since_last_reassign = to_device(stream.weights, home), stream.since
         self._n_features_out = centers.shape[0]
         self.device_ = plan.device.name
         if self.compute_labels:

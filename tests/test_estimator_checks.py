@@ -1,4 +1,4 @@
-"""scikit-learn's own checks of estimators; those that may fail are those it lists for its own KMeans.
+"""scikit-learn's own checks of estimators; those that may fail are those it lists for its own classes.
 
 Once as everybody calls them, and once more in a process with array API dispatch on: SCIPY_ARRAY_API has to be set
 before SciPy is imported. No model has an array as `init`, for the checks make rows of several widths.
@@ -20,14 +20,14 @@ import sklearn.cluster
 from sklearn.utils._test_common.instance_generator import _get_expected_failed_checks
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator, parametrize_with_checks
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, MiniBatchKMeans
 
 
 def first_rows(X: Any, n_clusters: int, random_state: Any) -> Any:
     return X[:n_clusters, :]
 
 
-class Single(KMeans):
+class AsSingle:
     """Takes rows of float64 as float32, which the checks hardly make themselves."""
 
     def fit(self, X, y=None, sample_weight=None):
@@ -49,6 +49,15 @@ class Single(KMeans):
         return tags
 
 
+class Single(AsSingle, KMeans):
+    pass
+
+
+class SingleBatches(AsSingle, MiniBatchKMeans):
+    def partial_fit(self, X, y=None, sample_weight=None):
+        return super().partial_fit(single(X), y, sample_weight)
+
+
 def single(X: Any) -> Any:
     return X.astype(np.float32) if isinstance(X, np.ndarray) and X.dtype == np.float64 else X
 
@@ -61,6 +70,10 @@ MODELS = [
     *(KMeans(device="cpu", init=init, algorithm=name, **SMALL) for init in INITS for name in ("lloyd", "elkan")),
     Single(device="cpu", **SMALL),
     Single(device="cpu", init="random", algorithm="elkan"),
+    MiniBatchKMeans(),
+    *(MiniBatchKMeans(device="cpu", init=init, batch_size=10, tol=1e-3, **SMALL) for init in INITS),
+    MiniBatchKMeans(device="cpu", max_no_improvement=None, reassignment_ratio=0.3, init_size=20, **SMALL),
+    SingleBatches(device="cpu", batch_size=10, **SMALL),
 ]
 
 
@@ -77,9 +90,14 @@ def names_of_checks(model: Any) -> set[str]:
     return {getattr(check, "func", check).__name__ for _, check in estimator_checks_generator(model)}
 
 
+def theirs(model: Any) -> type:
+    """scikit-learn's class of that name."""
+    return getattr(sklearn.cluster, "MiniBatchKMeans" if isinstance(model, MiniBatchKMeans) else "KMeans")
+
+
 def expected_failures(model: Any) -> dict[str, str]:
-    """What scikit-learn lists for its KMeans, of the checks that are made of ours."""
-    listed = _get_expected_failed_checks(sklearn.cluster.KMeans())
+    """What scikit-learn lists for its own class, of the checks that are made of ours."""
+    listed = _get_expected_failed_checks(theirs(model)())
     return {name: why for name, why in listed.items() if name in names_of_checks(model)}
 
 
@@ -100,13 +118,14 @@ def test_estimator(estimator, check):
 
 # --- with array API dispatch ----------------------------------------------------------------------
 
+OF_SCIKIT_LEARN = [sklearn.cluster.KMeans(**SMALL), sklearn.cluster.MiniBatchKMeans(**SMALL)]
 DISPATCHED = "import test_estimator_checks; test_estimator_checks.print_outcomes()"
 
 
 def print_outcomes() -> None:
     """What the other process does: all checks on all models, and on scikit-learn's own."""
     sklearn.set_config(array_api_dispatch=True)
-    print(json.dumps([outcomes(model) for model in [sklearn.cluster.KMeans(**SMALL), *MODELS]]))
+    print(json.dumps([outcomes(model) for model in [*OF_SCIKIT_LEARN, *MODELS]]))
 
 
 def outcomes(model: Any) -> list[Outcome]:
@@ -121,9 +140,10 @@ def test_with_array_api_dispatch():
     environment = {**os.environ, "SCIPY_ARRAY_API": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", DISPATCHED], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    theirs, *ours = ([Outcome(*each) for each in found] for found in json.loads(done.stdout))
-    allowed = {each.check for each in theirs if each.status == "failed"}
+    full, batches, *ours = ([Outcome(*each) for each in found] for found in json.loads(done.stdout))
     for model, found in zip(MODELS, ours, strict=True):
+        own = batches if isinstance(model, MiniBatchKMeans) else full
+        allowed = {each.check for each in own if each.status == "failed"}
         failed = {each.check for each in found if each.status == "failed"}
         assert failed <= allowed, (model, [each for each in found if each.check in failed - allowed])
         assert expected_failures(model).keys() <= failed
@@ -131,9 +151,10 @@ def test_with_array_api_dispatch():
         needs = [each.told for each in dispatched if each.status == "skipped"]
         assert all("not installed" in told or "Skipping" in told or "not available" in told for told in needs), needs
         # at the least: NumPy and both devices of array_api_strict, and rows of another namespace than the fit's
-        least = 1 if isinstance(model, Single) else 4
+        least = 1 if isinstance(model, AsSingle) else 4
         assert sum(each.status == "passed" for each in dispatched) >= least
 
 
 def test_tags_declare_array_api_support():
-    assert KMeans().__sklearn_tags__().array_api_support is True
+    for K in (KMeans, MiniBatchKMeans):
+        assert K().__sklearn_tags__().array_api_support is True

@@ -223,12 +223,16 @@ def test_rows_beyond_the_sample_of_the_frame(size):
 def test_a_long_float32_stream_does_not_stand_still():
     """A centre of much weight moves by less than float32 can tell; what is lost is kept for the next batch."""
     first = np.full((1000, 1), 1000.0, np.float32)
-    narrow, wide = (MiniBatchKMeans(1, init=[[1000.0]], n_init=1, compute_labels=False) for _ in range(2))
+    settings = {"n_clusters": 1, "init": [[1000.0]], "n_init": 1, "compute_labels": False}
+    narrow, wide, theirs = MiniBatchKMeans(**settings), MiniBatchKMeans(**settings), Theirs(**settings)
+    still = theirs.partial_fit(first, sample_weight=np.full(1000, 1e4)).cluster_centers_[0, 0]
     narrow.partial_fit(first, sample_weight=np.full(1000, 1e4))
     wide.partial_fit(first.astype(np.float64), sample_weight=np.full(1000, 1e4))
     for _ in range(300):
         narrow.partial_fit(np.float32([[1100.0]]), sample_weight=[1.0])
+        theirs.partial_fit(np.float32([[1100.0]]), sample_weight=[1.0])
         wide.partial_fit([[1100.0]], sample_weight=[1.0])
+    assert theirs.cluster_centers_[0, 0] == still
     assert narrow.cluster_centers_.dtype == np.float32
     assert narrow.cluster_centers_[0, 0] == np.float32(wide.cluster_centers_[0, 0]) != 1000
     stored = pickle.loads(pickle.dumps(narrow)).partial_fit(np.float32([[1100.0]]))
