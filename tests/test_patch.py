@@ -29,9 +29,12 @@ SPARSE = sparse.csr_array(np.where(ROWS > 1, ROWS, 0.0))
 SETTINGS = {"n_clusters": 3, "random_state": 0}
 
 
-def original():
+CLASSES = ["KMeans", "MiniBatchKMeans"]
+
+
+def original(name="KMeans"):
     """scikit-learn's class; a name of it in this module would change as those of any module do."""
-    return sklearn.cluster._kmeans.KMeans
+    return getattr(sklearn.cluster._kmeans, name)
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +44,12 @@ def unpatched():
     yield
     unpatch_sklearn()
     assert vars(sklearn.cluster) == before
-    assert sklearn.cluster.KMeans is original()
+    assert all(getattr(sklearn.cluster, name) is original(name) for name in CLASSES)
+    ours = [patch.KMeans, patch.MiniBatchKMeans]
     modules = [(name, list(getattr(module, "__dict__", {}).values())) for name, module in list(sys.modules.items())]
-    assert [name for name, values in modules if any(value is patch.KMeans for value in values)] == ["gpukmeans.patch"]
+    assert [name for name, values in modules if any(value in ours for value in values if isinstance(value, type))] == [
+        "gpukmeans.patch"
+    ]
 
 
 @pytest.fixture
@@ -60,14 +66,14 @@ def module(monkeypatch):
 
 
 def test_names_change_places(module):
-    others = {name: value for name, value in vars(sklearn.cluster).items() if name != "KMeans"}
+    others = {name: value for name, value in vars(sklearn.cluster).items() if name not in CLASSES}
     patch_sklearn()
     patch_sklearn()
     assert sklearn.cluster.KMeans is module.KMeans is module.Clusterer is module.c.KMeans is patch.KMeans
     exec("from sklearn.cluster import KMeans as Late", vars(module))
     assert module.Late is patch.KMeans
-    assert {name: value for name, value in vars(sklearn.cluster).items() if name != "KMeans"} == others
-    assert module.MiniBatchKMeans is sklearn.cluster.MiniBatchKMeans  # there is none of ours yet
+    assert {name: value for name, value in vars(sklearn.cluster).items() if name not in CLASSES} == others
+    assert module.MiniBatchKMeans is sklearn.cluster.MiniBatchKMeans is patch.MiniBatchKMeans
     assert sklearn.cluster._kmeans.KMeans is original()  # where scikit-learn's pickles look for it
     assert issubclass(gpukmeans.KMeans, gpukmeans.KMeans)
     assert not issubclass(gpukmeans.KMeans, original())
@@ -156,15 +162,48 @@ def test_subclasses_of_the_patched_class():
     assert np.array_equal(model.labels_, gpukmeans.KMeans(**SETTINGS).fit(ROWS).labels_)
 
 
+@pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.filterwarnings("ignore")
-def test_estimator_checks():
+def test_estimator_checks(name):
     """Also those of sparse rows, which scikit-learn's class does."""
-    allowed = _get_expected_failed_checks(original()())
-    found = check_estimator(patch.KMeans(n_clusters=2, n_init=2, max_iter=5), on_fail=None, on_skip=None)
+    allowed = _get_expected_failed_checks(original(name)())
+    found = check_estimator(getattr(patch, name)(n_clusters=2, n_init=2, max_iter=5), on_fail=None, on_skip=None)
     failed = {each["check_name"] for each in found if each["status"] == "failed"}
     assert failed == set(allowed)
     assert "check_sample_weight_equivalence_on_sparse_data" in failed  # it was made
     assert sum(each["status"] == "passed" for each in found) > 50
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_batches_are_ours(module, dtype):
+    rows = ROWS.astype(dtype)
+    with patched_sklearn():
+        model = module.MiniBatchKMeans(**SETTINGS).fit(rows)
+        stream = sklearn.cluster.MiniBatchKMeans(**SETTINGS).partial_fit(rows).partial_fit(rows[:50])
+    assert isinstance(model, original("MiniBatchKMeans"))
+    assert isinstance(model, gpukmeans.MiniBatchKMeans)
+    assert model.device_ == stream.device_ == "cpu"
+    expected = gpukmeans.MiniBatchKMeans(**SETTINGS).fit(rows)
+    assert np.array_equal(model.labels_, expected.labels_)
+    assert np.array_equal(model.cluster_centers_, expected.cluster_centers_)
+    expected = gpukmeans.MiniBatchKMeans(**SETTINGS).partial_fit(rows).partial_fit(rows[:50])
+    assert np.array_equal(stream.cluster_centers_, expected.cluster_centers_)
+    assert type(pickle.loads(pickle.dumps(model))) is patch.MiniBatchKMeans
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("first", ["dense", "sparse"])
+def test_a_stream_of_dense_and_sparse_batches(first, dtype):
+    rows = SPARSE.toarray().astype(dtype)
+    theirs, model = original("MiniBatchKMeans")(**SETTINGS), patch.MiniBatchKMeans(**SETTINGS)
+    for number, a in enumerate(range(0, 120, 20)):
+        batch = sparse.csr_array(rows[a : a + 20]) if (number % 2 == 0) == (first == "sparse") else rows[a : a + 20]
+        theirs.partial_fit(batch)
+        model.partial_fit(batch)
+    tolerance = 1e-5 if dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(model.cluster_centers_, theirs.cluster_centers_, rtol=tolerance, atol=tolerance)
+    assert (model.n_steps_, model.device_) == (6, "cpu")
+    assert np.array_equal(model.predict(SPARSE.astype(dtype)), model.predict(rows))
 
 
 # --- what we cannot do ----------------------------------------------------------------------------
@@ -203,7 +242,7 @@ def test_one_reason_is_logged(caplog):
         for _ in range(2):
             sklearn.cluster.KMeans(**SETTINGS).fit(SPARSE).predict(SPARSE)
     told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert told == ["gpukmeans: sparse rows are clustered by scikit-learn's KMeans, for they are not supported yet"]
+    assert told == ["gpukmeans: sparse rows are clustered by scikit-learn itself, for they are not supported yet"]
 
 
 # --- pickles --------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Our k-means for code that says `sklearn.cluster.KMeans` and cannot be edited.
+"""Our estimators for code that says `sklearn.cluster.KMeans` or `MiniBatchKMeans` and cannot be edited.
 
-Sparse rows, which we cannot cluster yet, are clustered by scikit-learn's own class; the first time is logged.
+Sparse rows, which we cannot cluster yet, are clustered by scikit-learn's own classes; the first time is logged.
 `python -m gpukmeans.patch script.py` runs a script with the patch.
 
 >>> import sklearn.cluster
@@ -24,50 +24,86 @@ from typing import Any
 import sklearn.cluster
 from scipy.sparse import issparse
 from sklearn.cluster import KMeans as _Theirs
+from sklearn.cluster import MiniBatchKMeans as _TheirBatches
 
 from .._threads import n_threads
 from ..kmeans import KMeans as _Ours
+from ..minibatch import MiniBatchKMeans as _OurBatches
 
-__all__ = ["KMeans", "patch_sklearn", "patched_sklearn", "unpatch_sklearn"]
+__all__ = ["KMeans", "MiniBatchKMeans", "patch_sklearn", "patched_sklearn", "unpatch_sklearn"]
 
 logger = logging.getLogger("gpukmeans")
 
 
-class KMeans(_Ours, _Theirs):
-    """What `sklearn.cluster.KMeans` is while patched: ours, and scikit-learn's own for sparse rows.
+class _Either:
+    """Ours, and scikit-learn's own for sparse rows; a subclass says which two."""
 
-    It is of both classes, so `isinstance` says yes to either; the parameters are those of
-    :class:`gpukmeans.KMeans`. Its pickles open without the patch.
-    """
+    _ours: Any
+    _theirs: Any
 
     def fit(self, X, y=None, sample_weight=None):
         """Cluster the rows of X; see :meth:`gpukmeans.KMeans.fit`."""
-        _engine(X).fit(self, X, y, sample_weight)
+        self._engine(X).fit(self, X, y, sample_weight)
+        return self._ready(X)
+
+    def predict(self, X):
+        """Index of the nearest centre of each row."""
+        return self._engine(X).predict(self, X)
+
+    def transform(self, X):
+        """Distances from each row to each centre."""
+        return self._engine(X).transform(self, X)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Minus the inertia of X for these centres."""
+        return self._engine(X).score(self, X, y, sample_weight)
+
+    def _engine(self, X: Any) -> Any:
+        """The class whose methods can deal with X."""
+        if not _is_sparse(X):
+            return self._ours
+        _log_sparse()
+        return self._theirs
+
+    def _ready(self, X: Any) -> Any:
+        """After a fit by either, ready for the methods of both."""
         if not hasattr(self, "_n_threads"):
             self._n_threads = n_threads()  # scikit-learn's methods look for it
         if _is_sparse(X):
             self.device_ = "cpu"
         return self
 
-    def predict(self, X):
-        """Index of the nearest centre of each row."""
-        return _engine(X).predict(self, X)
 
-    def transform(self, X):
-        """Distances from each row to each centre."""
-        return _engine(X).transform(self, X)
+class KMeans(_Either, _Ours, _Theirs):
+    """What `sklearn.cluster.KMeans` is while patched: ours, and scikit-learn's own for sparse rows.
 
-    def score(self, X, y=None, sample_weight=None):
-        """Minus the inertia of X for these centres."""
-        return _engine(X).score(self, X, y, sample_weight)
+    It is of both classes, so `isinstance` says yes to either; the parameters are those of
+    :class:`gpukmeans.KMeans`. Its pickles open without the patch.
+    """
+
+    _ours, _theirs = _Ours, _Theirs
 
 
-def _engine(X: Any) -> Any:
-    """The class whose methods can deal with X."""
-    if not _is_sparse(X):
-        return _Ours
-    _log_sparse()
-    return _Theirs
+class MiniBatchKMeans(_Either, _OurBatches, _TheirBatches):
+    """What `sklearn.cluster.MiniBatchKMeans` is while patched, likewise.
+
+    A stream may have dense and sparse batches in turn.
+    """
+
+    _ours, _theirs = _OurBatches, _TheirBatches
+
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Move the centres with one batch; see :meth:`gpukmeans.MiniBatchKMeans.partial_fit`."""
+        engine = self._engine(X)
+        if engine is self._theirs and hasattr(self, "cluster_centers_"):
+            self._counts = self._counts.astype(self.cluster_centers_.dtype)  # scikit-learn wants the same of both
+        engine.partial_fit(self, X, y, sample_weight)
+        return self._ready(X)
+
+    def _ready(self, X: Any) -> Any:
+        if _is_sparse(X):
+            self._rounding = None  # scikit-learn keeps no digits beyond those it publishes
+        return super()._ready(X)
 
 
 def _is_sparse(X: Any) -> bool:
@@ -76,16 +112,17 @@ def _is_sparse(X: Any) -> bool:
 
 @cache
 def _log_sparse() -> None:  # cached: said once
-    logger.warning("gpukmeans: sparse rows are clustered by scikit-learn's KMeans, for they are not supported yet")
+    logger.warning("gpukmeans: sparse rows are clustered by scikit-learn itself, for they are not supported yet")
 
 
-_PAIRS: list[tuple[type, type]] = [(_Theirs, KMeans)]  # the classes that change places
+# The classes that change places.
+_PAIRS: list[tuple[type, type]] = [(_Theirs, KMeans), (_TheirBatches, MiniBatchKMeans)]
 
 
 def patch_sklearn() -> None:
-    """Make `sklearn.cluster.KMeans` ours, also where modules have imported it under a name of theirs.
+    """Make scikit-learn's two classes ours, also where modules have imported them under names of theirs.
 
-    Models made before stay what they are, and scikit-learn's own modules keep its class. Patching twice is
+    Models made before stay what they are, and scikit-learn's own modules keep its classes. Patching twice is
     patching once.
     """
     for theirs, ours in _PAIRS:

@@ -8,7 +8,7 @@ from gpukmeans.patch import patch_sklearn
 
 USAGE = """usage: python -m gpukmeans.patch script.py [arguments of the script]
 
-Runs the script with gpukmeans.KMeans in place of sklearn.cluster.KMeans."""
+Runs the script with gpukmeans.KMeans in place of sklearn.cluster.KMeans, and MiniBatchKMeans likewise."""
 
 
 def main() -> None:
