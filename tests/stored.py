@@ -16,7 +16,7 @@ import strict_cupy
 from sklearn.datasets import load_iris
 
 import gpukmeans
-from gpukmeans import KMeans
+from gpukmeans import KMeans, MiniBatchKMeans
 
 DATA = pathlib.Path(__file__).parent / "data"
 ROWS = load_iris().data
@@ -31,7 +31,7 @@ def on_a_device() -> KMeans:
         return pickle.loads(pickle.dumps(model))
 
 
-def models() -> dict[str, KMeans]:
+def models() -> dict[str, KMeans | MiniBatchKMeans]:
     single = ROWS.astype(np.float32)
     return {
         "not fitted": KMeans(5, init="random", n_init=3, tol=1e-6, algorithm="elkan", random_state=7),
@@ -40,27 +40,34 @@ def models() -> dict[str, KMeans]:
         "centres given": KMeans(3, init=ROWS[[0, 60, 120]], copy_x=False).fit(ROWS),
         "frames out": KMeans(2, random_state=0).set_output(transform="pandas").fit(FRAME),
         "on a device": on_a_device(),
+        "batches": MiniBatchKMeans(3, random_state=0, batch_size=40).fit(FRAME, sample_weight=WEIGHTS),
+        "stream": MiniBatchKMeans(3, random_state=0).partial_fit(single[::2]).partial_fit(single[1::2]),
     }
 
 
-def facts(model: KMeans) -> dict[str, Any]:
+def facts(model: KMeans | MiniBatchKMeans) -> dict[str, Any]:
     """What has to be the same in every later version."""
     found = {"parameters": model.get_params()}
     if hasattr(model, "labels_"):
         rows = FRAME if hasattr(model, "feature_names_in_") else ROWS.astype(model.cluster_centers_.dtype)
-        found |= {
-            name: getattr(model, name) for name in ("cluster_centers_", "labels_", "inertia_", "n_iter_", "device_")
-        }
+        names = ("cluster_centers_", "labels_", "inertia_", "n_iter_", "n_steps_", "device_")
+        found |= {name: getattr(model, name) for name in names if hasattr(model, name)}
         found |= {
             "predict": model.predict(rows),
             "score": model.score(rows),
             "transform": np.asarray(model.transform(rows)),
         }
         found |= {
+            "next batch": next_batch(model, rows) if isinstance(model, MiniBatchKMeans) else None,
             "names": list(model.get_feature_names_out()),
             "columns": list(getattr(model, "feature_names_in_", [])),
         }
     return found
+
+
+def next_batch(model: MiniBatchKMeans, rows: Any) -> np.ndarray:
+    """Centres after one batch more; the model is left as it is."""
+    return pickle.loads(pickle.dumps(model)).partial_fit(rows[:30]).cluster_centers_
 
 
 def path_of(version: str) -> pathlib.Path:

@@ -12,7 +12,7 @@ import pytest
 import stored
 
 import gpukmeans
-from gpukmeans import KMeans
+from gpukmeans import KMeans, MiniBatchKMeans
 
 FILES = sorted(stored.DATA.glob("models-*.pickle"))
 
@@ -43,7 +43,7 @@ def test_there_is_a_file_of_this_version():
 def test_stored_models(file):
     assert file.stat().st_size < 50_000
     for name, (model, facts) in pickle.loads(file.read_bytes()).items():
-        assert type(model) is KMeans, name
+        assert type(model) is (MiniBatchKMeans if name in ("batches", "stream") else KMeans), name
         same(stored.facts(model), facts)
         twin = pickle.loads(pickle.dumps(model))
         same(stored.facts(twin), facts)
@@ -74,11 +74,12 @@ class Watched(pickle.Unpickler):
 
 
 def test_what_the_files_need(file):
-    """The class and NumPy: no CuPy, no scikit-learn, nothing private of ours."""
+    """The classes and NumPy: no CuPy, no scikit-learn, nothing private of ours."""
     with file.open("rb") as stream:
         watched = Watched(stream)
         watched.load()
-    assert {name for name in watched.needed if not name.startswith("numpy.")} == {"gpukmeans.kmeans.KMeans"}
+    classes = {"gpukmeans.kmeans.KMeans", "gpukmeans.minibatch.MiniBatchKMeans"}
+    assert {name for name in watched.needed if not name.startswith("numpy.")} == classes
 
 
 OPEN = """
