@@ -19,6 +19,7 @@ import cases
 import figures
 import jobs
 import measure
+import minibatch
 import page
 import passes
 import peers
@@ -429,3 +430,36 @@ def test_array_code_has_no_passes_to_tell(capsys, monkeypatch):
     monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy")
     assert passes.main(["t", "--iterations", "1"]) == 2
     assert "turned off" in capsys.readouterr().out
+
+
+# --- mini-batches -------------------------------------------------------------------------------
+
+
+def test_the_race_of_mini_batches(capsys):
+    assert minibatch.main(["--cases", "t", "--kinds", "blobs", "--seeds", "3", "--dtype", "float64"]) == 0
+    threads, _, heading, *lines = capsys.readouterr().out.splitlines()
+    assert threads.endswith(" threads")
+    assert heading == "t blobs, 2000 x 3, k=4, float64; rows 0 MiB"
+    assert [line.split()[0] for line in lines] == list(TWO)
+    batches = [line.partition(" batches")[0].split()[-1] for line in lines]
+    assert batches[0] == batches[1] != "1"
+    assert all(line.endswith(" MiB") for line in lines)
+    assert abs(float(lines[1].partition("mean inertia ")[2].partition(",")[0])) < 1e-9
+
+
+def test_a_worse_answer_of_mini_batches_is_told(capsys, monkeypatch):
+    class Lazy(minibatch.MiniBatchKMeans):
+        def fit(self, X, y=None, sample_weight=None):
+            return super().fit(X[:50], y, sample_weight)
+
+    monkeypatch.setitem(minibatch.CLASSES, "gpukmeans", Lazy)
+    assert minibatch.main(["--cases", "t", "--kinds", "uniform", "--seeds", "2", "--no-memory"]) == 1
+    assert "MiB" not in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("words", "told"), [(["--cases", "xt"], "no case x"), (["--seeds", "0"], "--seeds")])
+def test_words_that_the_race_does_not_know(words, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        minibatch.main(words)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err

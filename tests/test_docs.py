@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import gpukmeans
-from gpukmeans import KMeans, metrics, plotting
+from gpukmeans import KMeans, MiniBatchKMeans, metrics, plotting
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 SOURCES = "".join(path.read_text() for path in DOCS.parent.glob("gpukmeans/*.py"))
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-PAPERS = ["Lloyd", "Arthur", "Higham", "Rousseeuw", "Cali.ski", "Hruschka", "Satop", "Kuhn"]
+PAPERS = ["Lloyd", "Arthur", "Higham", "Rousseeuw", "Cali.ski", "Hruschka", "Satop", "Kuhn", "Sculley"]
 CUDA = {path.name: path.read_text() for path in (DOCS.parent / "gpukmeans/_kernels/cuda").glob("*.cu")}
 NOT_OURS = {"None", "RandomState", "tol", "code"}  # `code`: how the page shows what a name looks like
 NOT_OURS |= {"pytest", "cuda", "cuda13x", "unique", "cupy.random"}  # a command, a mark, an extra, and CuPy's
@@ -29,10 +29,11 @@ def _fitted() -> KMeans:
 
 
 def _public(name: str) -> bool:
-    """Whether a bare name is public, a parameter of `KMeans`, or what a fit or a curve carries."""
+    """Whether a bare name is public, a parameter of an estimator, or what a fit or a curve carries."""
     return (
         any(name in module.__all__ for module in (gpukmeans, metrics, plotting))
         or hasattr(_fitted(), name)
+        or hasattr(MiniBatchKMeans(), name)
         or name in metrics.WCSSCurve._fields
         or name == "sample_weight"
     )
