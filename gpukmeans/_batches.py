@@ -119,8 +119,12 @@ def add(centers: Any, weights: Any, partial: Partial, shift: Any) -> Any:
     """
     xp = namespace(centers)
     total = weights + partial.weights
-    moves = partial.sums - (centers - shift) * partial.weights[:, None]
-    return centers + moves / xp.where(total > 0, total, 1.0)[:, None]
+    moved = centers - shift
+    moved *= -partial.weights[:, None]
+    moved += partial.sums
+    moved /= xp.where(total > 0, total, 1.0)[:, None]
+    moved += centers
+    return moved
 
 
 def _read(weights: Any, inertia: Any) -> tuple[np.ndarray, float]:

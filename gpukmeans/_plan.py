@@ -172,9 +172,8 @@ class Plan:
         return Plan(rows, weights, self.n_clusters, self.frame, self.device)
 
     def exchange(self, rows: Any) -> None:
-        """Take other rows instead, as many and of the same kind; (m, d), on the device."""
+        """Take other rows instead, as many and of the same kind, for `gather`; (m, d), on the device."""
         self.rows = rows
-        self.start()
 
     def keep(self, step: Step, changed: int) -> None:
         """Make a step's labels the plan's; the next step may add up only the rows that move from them."""
@@ -200,6 +199,7 @@ class Plan:
         """Sums of the clusters that the rows form around given centres, and the inertia (on the device)."""
         if self.operations.search_pass:
             found = self._pass(centers, "all", inertia=True)
+            self._lanes = found.lanes  # memory for the next batch
             return _side_by_side(found.lanes), found.inertia
         while True:
             step = self._search(centers, self._add_up)
