@@ -23,7 +23,7 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
     n_clusters : int
     device : Device
     """
-    with scope(device), _about_sample(X, weights, n_clusters, device) as plan:
+    with scope(device), _about_sample(X, weights, n_clusters, device)[0] as plan:
         moments = plan.moments()
         plan.frame = plan.frame._replace(scale=_scale(moments.peak))
         return plan, moments
@@ -35,20 +35,19 @@ def prepare_for_batches(X: Any, weights: Any, n_clusters: int, device: Device) -
     Rows that are much larger than the sample cost time, not accuracy: direct differences decide them.
     """
     with scope(device):
-        plan = _about_sample(X, weights, n_clusters, device)
-        sample = to_host(plan.rows[:: max(1, plan.rows.shape[0] // _SAMPLE), :]).astype(np.float64)
-        peak = float(np.abs(sample - to_host(plan.frame.shift)).max())
-        plan.frame = plan.frame._replace(scale=_scale(peak))
+        plan, farthest = _about_sample(X, weights, n_clusters, device)
+        plan.frame = plan.frame._replace(scale=_scale(farthest))
         return plan
 
 
-def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device) -> Plan:
-    """A plan that looks at the rows from near the middle of a sample, in their own units."""
+def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan, float]:
+    """A plan that looks at the rows from near the middle of a sample, in their own units; and see `_reference`."""
     rows = to_device(X, device)
     xp = device.xp
     dtype = xp.float32 if is_single(rows.dtype) else xp.float64
-    frame = Frame(to_device(_reference(rows, dtype), device), 1.0, dtype)
-    return Plan(rows, None if weights is None else to_device(weights, device), n_clusters, frame, device)
+    shift, farthest = _reference(rows, dtype)
+    weights = None if weights is None else to_device(weights, device)
+    return Plan(rows, weights, n_clusters, Frame(to_device(shift, device), 1.0, dtype), device), farthest
 
 
 def plan_about(X: Any, centers: Any, device: Device) -> Plan:
@@ -58,14 +57,14 @@ def plan_about(X: Any, centers: Any, device: Device) -> Plan:
         xp = device.xp
         dtype = xp.float32 if is_single(rows.dtype) else xp.float64
         host = to_host(centers).astype(np.float64)
-        shift = _reference(host, dtype)
+        shift, _ = _reference(host, dtype)
         scale = _scale(float(np.abs(host - shift).max()))
         frame = Frame(to_device(shift, device), scale, dtype)
         return Plan(rows, None, centers.shape[0], frame, device)
 
 
-def _reference(rows: Any, dtype: Any) -> np.ndarray:
-    """A point near the middle of the rows, (d,) float64, of few significant digits.
+def _reference(rows: Any, dtype: Any) -> tuple[np.ndarray, float]:
+    """A point near the middle of the rows, (d,) float64, of few significant digits; and the sample's reach from it.
 
     It only has to be within a fraction of the spread; on a grid of an eighth of that, rows of
     integers or short decimals stay exact when it is subtracted.
@@ -82,7 +81,8 @@ def _reference(rows: Any, dtype: Any) -> np.ndarray:
         near = np.where(low == high, sample[:, 0], near)
         if is_single(dtype):
             near = near.astype(np.float32).astype(np.float64)
-    return np.where(np.isfinite(near), near, 0.0)
+        near = np.where(np.isfinite(near), near, 0.0)
+        return near, float(np.maximum(high - near, near - low).max())
 
 
 def _scale(peak: float) -> float:

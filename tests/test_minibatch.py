@@ -169,7 +169,7 @@ def brute(X, centers):
     return np.array([((x - centers) ** 2).sum(axis=1).argmin() for x in X])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32, np.uint8, np.longdouble])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32, np.uint8])
 def test_dtypes_and_labels_of_the_published_centres(dtype):
     X = (rows(1100, 4, 6) * 9 + 100).astype(dtype)
     model = MiniBatchKMeans(6, random_state=0, batch_size=100).fit(X)
