@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from itertools import product
 from typing import Any
 
 import cloudpickle
@@ -26,17 +27,19 @@ from sklearn.feature_selection import SequentialFeatureSelector
 from sklearn.inspection import DecisionBoundaryDisplay, partial_dependence, permutation_importance
 from sklearn.metrics import make_scorer, rand_score, silhouette_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, MiniBatchKMeans
 
 # No two rows alike, no row between two centres.
 ROWS = load_iris().data + np.random.default_rng(0).normal(size=(150, 4)) * 1e-3
 FRAME = pd.DataFrame(ROWS, columns=["sepal length", "sepal width", "petal length", "petal width"])
 CLASSES = load_iris().target
 BOTH = [KMeans, sklearn.cluster.KMeans]
+BATCHES = [MiniBatchKMeans, sklearn.cluster.MiniBatchKMeans]
 
 
 # --- scikit-learn's tools -------------------------------------------------------------------------
@@ -129,6 +132,22 @@ def bisecting(K: Any) -> Any:
     return Bisecting(K(2, random_state=3)).fit(ROWS, sample_weight=weights).labels_
 
 
+def stream_of_features(K: Any) -> Any:
+    """Batches of rows as a generator gives them; the distances feed a classifier that learns by batches, too."""
+    clusters, classifier = K(6, random_state=0), GaussianNB()
+    order = np.random.default_rng(2).permutation(150)
+    for some in np.array_split(order, 5):
+        distances = clusters.partial_fit(ROWS[some]).transform(ROWS[some])
+        classifier.partial_fit(distances, CLASSES[some], classes=np.unique(CLASSES))
+    return classifier.predict_proba(clusters.transform(ROWS))
+
+
+def search_of_batches(K: Any) -> Any:
+    model = make_pipeline(StandardScaler(), K(3, random_state=0, batch_size=32), KNeighborsClassifier())
+    grid = {f"{K.__name__.lower()}__batch_size": [16, 64], f"{K.__name__.lower()}__n_clusters": [3, 6]}
+    return GridSearchCV(model, grid, cv=3).fit(FRAME, CLASSES).cv_results_["mean_test_score"]
+
+
 def choice_of_k(K: Any) -> Any:
     return [silhouette_score(ROWS, K(k, random_state=0).fit_predict(ROWS)) for k in range(2, 6)]
 
@@ -149,9 +168,19 @@ CLIENTS = {
 }
 
 
-@pytest.mark.parametrize("name", CLIENTS)
-def test_same_outcome(name):
-    ours, theirs = (np.asarray(CLIENTS[name](K), dtype=float) for K in BOTH)
+OF_BATCHES = {
+    "stream": stream_of_features,
+    "grid search of batches": search_of_batches,
+    "votes of distances": votes,
+    "bisecting": bisecting,
+    "choice of k": choice_of_k,
+}
+
+
+@pytest.mark.parametrize(("client", "classes"), [*product(CLIENTS, [BOTH]), *product(OF_BATCHES, [BATCHES])])
+def test_same_outcome(client, classes):
+    known = CLIENTS if classes is BOTH else OF_BATCHES
+    ours, theirs = (np.asarray(known[client](K), dtype=float) for K in classes)
     assert ours.size > 0
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-9)
 
@@ -175,11 +204,12 @@ def test_cluster_centroids(voting):
     assert np.bincount(made[0][1]).tolist() == [12, 12, 12]
 
 
-def test_kmeans_smote():
+@pytest.mark.parametrize("classes", [BOTH, BATCHES], ids=["all rows", "batches"])
+def test_kmeans_smote(classes):
     from imblearn.over_sampling import KMeansSMOTE
 
     made = []
-    for K in BOTH:
+    for K in classes:
         settings = {"cluster_balance_threshold": 0.1, "k_neighbors": 3, "random_state": 0}
         sampler = KMeansSMOTE(kmeans_estimator=K(4, random_state=0), **settings)
         made.append(sampler.fit_resample(ROWS[FEW], CLASSES[FEW]))
