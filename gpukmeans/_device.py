@@ -52,6 +52,11 @@ def is_cupy(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "cupy"
 
 
+def is_cupy_sparse(x: Any) -> bool:
+    """Whether x is a sparse matrix of CuPy's."""
+    return type(x).__module__.startswith("cupyx.scipy.sparse")
+
+
 def is_device_array(x: Any) -> bool:
     """Whether x is an array of a namespace other than NumPy: results go back to that namespace."""
     return is_cupy(x) or (hasattr(x, "__array_namespace__") and not isinstance(x, (np.ndarray, np.generic)))
@@ -132,6 +137,8 @@ def put(x: Any, index: Any, value: float) -> Any:
 
 def home_of(x: Any) -> Device:
     """The place where x lives, and where results computed from it go back to."""
+    if is_cupy_sparse(x):
+        return home_of(x.data)
     if is_cupy(x):
         return _cuda_device(int(x.device.id), "the input lives there")
     if is_device_array(x):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ._device import is_single, namespace
 
 # A squared norm no row of a frame comes near (rows are scaled to at most 1e10 a feature): a centre
@@ -143,6 +145,13 @@ def nearest_directly(rows: Any, centers: Any) -> Any:
         squared = xp.sum(difference * difference, axis=2)
         parts.append(xp.astype(xp.argmin(squared, axis=1), xp.int32))
     return parts[0] if len(parts) == 1 else xp.concat(parts)
+
+
+def first_of_each(centers: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Indices of the distinct centres, each at its first place, ascending, int32; on the host, by their norms."""
+    if np.unique(norms).size == norms.size:  # the cheap and usual case
+        return np.arange(norms.size, dtype=np.int32)
+    return np.sort(np.unique(centers, axis=0, return_index=True)[1]).astype(np.int32)
 
 
 def first_lowest(potentials: Any) -> Any:

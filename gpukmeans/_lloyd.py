@@ -16,6 +16,7 @@ import numpy as np
 
 from ._device import namespace, placement, put, result_dtype, to_host
 from ._plan import Partial, Plan, Step
+from ._sparse import dense, take
 
 
 class Record(NamedTuple):
@@ -165,7 +166,7 @@ def relocate_empty(plan: Plan, step: Step, centers: Any, n_empty: int) -> Partia
     for i in range(n_empty):
         row = xp.reshape(xp.argmax(distances), (1,))  # the first of equals
         distances = put(distances, row, -1.0)
-        x = xp.astype(xp.take(plan.rows, row, axis=0), xp.float64) - plan.frame.shift
+        x = dense(take(plan.rows, row)) - plan.frame.shift
         weight = hopeful if plan.weights is None else hopeful * xp.take(plan.weights, row)
         gain = xp.astype(empty & (rank == i + 1), xp.float64)
         change = gain - xp.astype(clusters == xp.take(step.labels, row), xp.float64)

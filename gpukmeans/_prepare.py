@@ -9,6 +9,7 @@ import numpy as np
 from ._device import Device, is_single, scope, to_device, to_host
 from ._frame import Frame
 from ._plan import Moments, Plan
+from ._sparse import is_sparse, on_device
 
 _SAMPLE = 512  # rows that the reference point is taken from
 
@@ -24,12 +25,12 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
     device : Device
     """
     with scope(device):
-        rows = to_device(X, device)
+        rows = on_device(X, device)
         if weights is not None:
             weights = to_device(weights, device)
         xp = device.xp
         dtype = xp.float32 if is_single(rows.dtype) else xp.float64
-        shift = _reference(rows, dtype)
+        shift = np.zeros(X.shape[1]) if is_sparse(X) else _reference(rows, dtype)
         frame = Frame(to_device(shift, device), 1.0, dtype)
         plan = Plan(rows, weights, n_clusters, frame, device)
         with plan:
@@ -41,11 +42,11 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
 def plan_about(X: Any, centers: Any, device: Device) -> Plan:
     """A plan for assigning rows to given centres (`predict`, `transform`, `score`)."""
     with scope(device):
-        rows = to_device(X, device)
+        rows = on_device(X, device)
         xp = device.xp
         dtype = xp.float32 if is_single(rows.dtype) else xp.float64
         host = to_host(centers).astype(np.float64)
-        shift = _reference(host, dtype)
+        shift = np.zeros(X.shape[1]) if is_sparse(X) else _reference(host, dtype)
         scale = _scale(float(np.abs(host - shift).max()))
         frame = Frame(to_device(shift, device), scale, dtype)
         return Plan(rows, None, centers.shape[0], frame, device)

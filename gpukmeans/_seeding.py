@@ -16,6 +16,7 @@ import numpy as np
 
 from ._device import to_device, to_host
 from ._plan import Plan
+from ._sparse import dense, take
 
 
 def plus_plus(
@@ -69,8 +70,7 @@ def random_rows(
 
 def take_rows(plan: Plan, indices: Any) -> Any:
     """Rows of the plan as float64 centres, (k, d), on the plan's device."""
-    rows = plan.xp.take(plan.rows, to_device(indices, plan.device), axis=0)
-    return plan.xp.astype(rows, plan.xp.float64)
+    return dense(take(plan.rows, to_device(indices, plan.device)))
 
 
 def host_indices(indices: Any) -> np.ndarray:

@@ -38,6 +38,7 @@ from ._lloyd import Fit, lloyd
 from ._plan import Plan
 from ._prepare import plan_about, prepare
 from ._seeding import plus_plus, random_rows, take_rows
+from ._sparse import n_entries
 from ._validation import check_centers, check_n_clusters, check_rows, check_same_home, check_weights
 
 logger = logging.getLogger("gpukmeans")
@@ -204,7 +205,7 @@ default='k-means++'
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
         given = check_centers(self.init, X, k) if self._init_is_array() else None
-        work = X.shape[0] * X.shape[1] * k
+        work = n_entries(X) * k
         device = resolve(self.device, X, work)
         if device.kind == "cpu":
             advise(work)
@@ -389,8 +390,7 @@ default='k-means++'
         return check_rows(X, estimator=self, reset=False)
 
     def _plan_for(self, X: Any) -> Plan:
-        n, d = X.shape
-        device = resolve(self.device, X, n * d * self.cluster_centers_.shape[0])
+        device = resolve(self.device, X, n_entries(X) * self.cluster_centers_.shape[0])
         return plan_about(X, self.cluster_centers_, device)
 
     def _centers_on(self, plan: Plan) -> Any:
@@ -404,6 +404,7 @@ default='k-means++'
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
+        tags.input_tags.sparse = True
         return tags
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .._device import is_cupy
+from .._sparse import Rows
 from . import cpu, cuda
 
 logger = logging.getLogger("gpukmeans")
@@ -27,6 +28,7 @@ OPERATIONS = (
     "accumulate",
     "accumulate_moves",
     "squared_to_own",
+    "squared_to_all",
     "lower_to",
     "seeding",
     "cluster_distance_sums",
@@ -76,6 +78,10 @@ def check_environment() -> None:
 def find(op: str, array: Any) -> Callable[..., Any] | None:
     """The kernel for an operation on this kind of array, or None: the array body serves."""
     chosen = choice()
+    if isinstance(array, Rows):
+        from . import csr
+
+        return getattr(csr, op, None) if array.on_host else None
     if chosen == "1" and is_cupy(array):
         return cuda.lookup(op) if cuda.serves(array) else None
     if chosen == "0" or not isinstance(array, np.ndarray):

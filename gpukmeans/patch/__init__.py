@@ -1,6 +1,5 @@
 """Our k-means for code that says `sklearn.cluster.KMeans` and cannot be edited.
 
-Sparse rows, which we cannot cluster yet, are clustered by scikit-learn's own class; the first time is logged.
 `python -m gpukmeans.patch script.py` runs a script with the patch.
 
 >>> import sklearn.cluster
@@ -14,15 +13,11 @@ Sparse rows, which we cannot cluster yet, are clustered by scikit-learn's own cl
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
 
 import sklearn.cluster
-from scipy.sparse import issparse
 from sklearn.cluster import KMeans as _Theirs
 
 from .._threads import n_threads
@@ -30,11 +25,9 @@ from ..kmeans import KMeans as _Ours
 
 __all__ = ["KMeans", "patch_sklearn", "patched_sklearn", "unpatch_sklearn"]
 
-logger = logging.getLogger("gpukmeans")
-
 
 class KMeans(_Ours, _Theirs):
-    """What `sklearn.cluster.KMeans` is while patched: ours, and scikit-learn's own for sparse rows.
+    """What `sklearn.cluster.KMeans` is while patched: ours.
 
     It is of both classes, so `isinstance` says yes to either; the parameters are those of
     :class:`gpukmeans.KMeans`. Its pickles open without the patch.
@@ -42,41 +35,9 @@ class KMeans(_Ours, _Theirs):
 
     def fit(self, X, y=None, sample_weight=None):
         """Cluster the rows of X; see :meth:`gpukmeans.KMeans.fit`."""
-        _engine(X).fit(self, X, y, sample_weight)
-        if not hasattr(self, "_n_threads"):
-            self._n_threads = n_threads()  # scikit-learn's methods look for it
-        if _is_sparse(X):
-            self.device_ = "cpu"
+        super().fit(X, y, sample_weight)
+        self._n_threads = n_threads()  # scikit-learn's methods look for it
         return self
-
-    def predict(self, X):
-        """Index of the nearest centre of each row."""
-        return _engine(X).predict(self, X)
-
-    def transform(self, X):
-        """Distances from each row to each centre."""
-        return _engine(X).transform(self, X)
-
-    def score(self, X, y=None, sample_weight=None):
-        """Minus the inertia of X for these centres."""
-        return _engine(X).score(self, X, y, sample_weight)
-
-
-def _engine(X: Any) -> Any:
-    """The class whose methods can deal with X."""
-    if not _is_sparse(X):
-        return _Ours
-    _log_sparse()
-    return _Theirs
-
-
-def _is_sparse(X: Any) -> bool:
-    return issparse(X) or hasattr(X, "sparse")  # the latter: a pandas frame of sparse columns
-
-
-@cache
-def _log_sparse() -> None:  # cached: said once
-    logger.warning("gpukmeans: sparse rows are clustered by scikit-learn's KMeans, for they are not supported yet")
 
 
 _PAIRS: list[tuple[type, type]] = [(_Theirs, KMeans)]  # the classes that change places
