@@ -236,7 +236,7 @@ def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
     if device == "cpu":
         return CPU
     if device == "auto":
-        return home_of(X) if X is not None and is_device_array(X) else _auto(work)
+        return home_of(X) if is_device_array(X) or is_cupy_sparse(X) else _auto(work)
     match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
     if match is None:
         raise ValueError(

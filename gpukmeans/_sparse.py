@@ -52,7 +52,7 @@ class Rows:
         edges = self.edges[start : stop + 1] - low
         data, indices, shape = self.data[low:high], self.indices[low:high], (stop - start, self.shape[1])
         if self.on_host:
-            return csr_array((data, indices, edges), shape=shape)
+            return compressed(data, indices, edges.astype(indices.dtype), shape)
         return _scattered(data, indices, edges, shape)
 
     def take(self, which: Any) -> Rows:
@@ -64,6 +64,13 @@ class Rows:
         places = to_device(places, home_of(self.data))
         xp = namespace(self.data)
         return Rows(xp.take(self.data, places, axis=0), xp.take(self.indices, places, axis=0), edges, self.shape[1])
+
+
+def compressed(data: np.ndarray, indices: np.ndarray, edges: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    """SciPy's array over this memory; its constructor would look at all entries, and copy some."""
+    block = csr_array(shape, dtype=data.dtype)
+    block.data, block.indices, block.indptr = data, indices, edges
+    return block
 
 
 def _scattered(data: Any, indices: Any, edges: np.ndarray, shape: tuple[int, int]) -> Any:

@@ -286,3 +286,69 @@ def test_never_made_dense(kernels):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < n * d / 10
+
+
+# --- on a device ----------------------------------------------------------------------------------
+
+
+def on_a_device(X: sparse.csr_array, cp: Any) -> Any:
+    """CuPy's CSR over the same entries; its constructor asks for cuSPARSE, which the stand-in has not."""
+    from cupyx.scipy.sparse import csr_matrix
+
+    made = csr_matrix.__new__(csr_matrix)
+    made.data, made.indices, made.indptr = cp.asarray(X.data), cp.asarray(X.indices), cp.asarray(X.indptr)
+    made._shape = X.shape
+    return made
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_scipys_rows_go_to_a_device(cupy_double, weighted):
+    """A double of CuPy: blocks are made dense there, one after the other."""
+    X = rows_of(203, 150, 0.1)
+    w = np.random.default_rng(1).random(203) if weighted else None
+    model = KMeans(4, random_state=0, device="cuda").fit(X, sample_weight=w)
+    same(model, KMeans(4, random_state=0, device="cpu").fit(X, sample_weight=w))
+    assert model.device_.startswith("cuda")
+    assert type(model.labels_) is np.ndarray
+    np.testing.assert_allclose(
+        model.transform(X), KMeans(4, random_state=0).fit(X, sample_weight=w).transform(X), atol=1e-9
+    )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cupys_rows(cp, dtype):
+    X = rows_of(203, 150, 0.1, dtype=dtype)
+    rows, host = on_a_device(X, cp), KMeans(4, random_state=0, device="cpu").fit(X)
+    model = KMeans(4, random_state=0).fit(rows)
+    assert model.device_.startswith("cuda")
+    assert all(isinstance(each, cp.ndarray) for each in (model.labels_, model.cluster_centers_, model.transform(rows)))
+    assert np.array_equal(model.labels_.get(), host.labels_)
+    assert np.array_equal(model.predict(rows).get(), host.labels_)
+    assert model.inertia_ == pytest.approx(host.inertia_, rel=1e-6 if dtype is np.float32 else 1e-12)
+    np.testing.assert_allclose(model.transform(rows).get(), host.transform(X), rtol=1e-5, atol=1e-6)
+    for k in (2, 5):
+        centers, indices = kmeans_plusplus(rows, k, random_state=k)
+        assert np.array_equal(indices.get(), kmeans_plusplus(X, k, random_state=k)[1])
+        assert np.array_equal(centers.get(), X[indices.get()].toarray())
+    for judge in (metrics.silhouette_score, metrics.variance_ratio, metrics.simplified_silhouette_score):
+        assert judge(rows, model.labels_) == pytest.approx(judge(X, host.labels_), rel=1e-6)
+    with pytest.raises(ValueError, match="features"):
+        model.predict(on_a_device(rows_of(9, 7, 0.5, dtype=dtype), cp))
+
+
+@pytest.mark.cuda
+def test_cupys_rows_that_cannot_be_used(cp):
+    X = rows_of(50, 7, 0.5)
+    X.data[2] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        KMeans(2).fit(on_a_device(X, cp))
+
+
+@pytest.mark.cuda
+def test_a_device_fills_empty_clusters_and_breaks_ties_as_the_host_does(cp):
+    X = sparse.csr_array(np.random.default_rng(0).integers(-1, 2, size=(300, 5)).astype(np.float64))
+    init = np.concatenate([X[:3].toarray(), np.full((2, 5), 9.0)])
+    host, model = (KMeans(5, init=init).fit(rows) for rows in (X, on_a_device(X, cp)))
+    assert np.array_equal(model.labels_.get(), host.labels_)
+    assert model.inertia_ == pytest.approx(host.inertia_, rel=1e-12)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from .._frame import trust
-from .._sparse import Rows
+from .._sparse import Rows, compressed
 
 _PAIRS = 1 << 18  # entries of pairs of rows and centres whose exact distances are computed at once
 
@@ -159,4 +159,4 @@ def by_row(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def with_data(block: csr_array, data: np.ndarray) -> csr_array:
     """The same places with other values."""
-    return csr_array((data, block.indices, block.indptr), shape=block.shape)
+    return compressed(data, block.indices, block.indptr, block.shape)
