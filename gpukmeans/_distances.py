@@ -19,7 +19,7 @@ import numpy as np
 from ._device import home_of, namespace, placement, to_device, to_host
 from ._frame import Frame, Nearest, Targets, doubt_limit, first_lowest, local, nearest_directly
 from ._kernels import OPERATIONS, choice, find
-from ._sparse import Rows, dense, take
+from ._rows import SparseRows, dense, take
 from ._threads import Workers, Workspace
 
 _TILE = 512  # rows whose distances to all others are looked at from one point
@@ -103,7 +103,7 @@ def nearest(
     rank = xp.cumulative_sum(xp.astype(doubtful, xp.int64))  # 1 for the first doubtful row, ...
     wanted = xp.arange(1, capacity + 1, dtype=xp.int64, **placement(rows))
     which = xp.minimum(xp.searchsorted(rank, wanted), wanted * 0 + (rows.shape[0] - 1))
-    decided = nearest_directly(xp.take(rows, which, axis=0), targets.centers)
+    decided = nearest_directly(xp.take(rows, which, axis=0), targets.centers, frame.spherical)
     slot = xp.clip(rank - 1, 0, capacity - 1)
     labels = xp.where(
         doubtful & (rank <= capacity),
@@ -351,7 +351,7 @@ def distance_sums(rows: Any, cells: Cells, done: Callable[[int, np.ndarray], Non
         (n_columns, m) float64, to be used before it returns. Several threads may call it at once.
     workers : Workers
     """
-    place = home_of(rows.data if isinstance(rows, Rows) else rows)
+    place = home_of(rows.data if isinstance(rows, SparseRows) else rows)
     xp = place.xp
     ordered = take(rows, to_device(cells.order, place))
     clusters = to_device(np.repeat(cells.columns, np.diff(cells.edges), axis=0), place)

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_array
 
 from ._device import home_of, resolve, scope, to_device
 from ._prepare import prepare
+from ._rows import is_sparse, n_entries, on_device, take
 from ._seeding import host_indices, plus_plus
-from ._sparse import is_sparse, n_entries, on_device, take
 from ._validation import check_n_clusters, check_rows, check_weights
 from .kmeans import KMeans
 

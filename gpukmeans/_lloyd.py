@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import namespace, placement, put, result_dtype, to_host
+from ._device import namespace, placement, put, to_host
 from ._plan import Partial, Plan, Step
-from ._sparse import dense, take
+from ._rows import dense, take
 
 
 class Record(NamedTuple):
@@ -72,9 +72,9 @@ def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, line: str) -> 
                 print(f"Converged at iteration {iteration}: center shift {record.shift} within tolerance {tol}.")
             break
     if not step.exact:  # end on sums that no difference has rounded
-        centers = update_centers(plan.add_up(step.labels), centers, plan.frame.shift)
-    centers = rounded(centers, result_dtype(plan.rows))
-    return Fit(centers, *plan.judge(centers), iteration + 1)
+        centers = _means(plan, plan.add_up(step.labels), centers)
+    centers = rounded(centers, plan.result_dtype)
+    return Fit(centers, *plan.judge(plan.place(centers)), iteration + 1)
 
 
 def rounded(centers: Any, dtype: type) -> Any:
@@ -94,7 +94,7 @@ def _iterate(plan: Plan, centers: Any) -> tuple[Step, Any, Record]:
         known = {"changed": record.changed, "doubtful": record.doubtful, "undecided": record.undecided}
         step = step._replace(partial=plan.add_up(step.labels), exact=True, **known)
         partial = relocate_empty(plan, step, centers, record.empty)
-        moved = update_centers(partial, centers, plan.frame.shift)
+        moved = _means(plan, partial, centers)
         record = _read(step, centers, moved)
     return step, moved, record
 
@@ -104,8 +104,13 @@ def _take_on(plan: Plan, step: Step, centers: Any) -> tuple[Any, Record]:
     if plan.operations.move_centers:
         moved, facts = plan.operations.move_centers(step, centers, plan.frame)
         return moved, _record(to_host(facts))
-    moved = update_centers(step.partial, centers, plan.frame.shift)
+    moved = _means(plan, step.partial, centers)
     return moved, _read(step, centers, moved)
+
+
+def _means(plan: Plan, partial: Partial, centers: Any) -> Any:
+    """The centres after those given."""
+    return plan.place(update_centers(partial, centers, plan.frame.shift), otherwise=centers)
 
 
 def _read(step: Step, centers: Any, moved: Any) -> Record:

@@ -19,10 +19,10 @@ import numpy as np
 from sklearn import get_config
 
 from ._bounds import Bounds, worth_keeping
-from ._device import Device, is_single, placement, scope, to_host
+from ._device import Device, is_single, placement, result_dtype, scope, to_host
 from ._distances import Operations, Seeding, operations
 from ._frame import Frame, Request, Searched, make_targets
-from ._sparse import Rows
+from ._rows import SparseRows, UnitRows, directions
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
@@ -122,7 +122,7 @@ class Plan:
     @property
     def _width(self) -> int:
         """Numbers of a row that a pass reads."""
-        return self.rows.width if isinstance(self.rows, Rows) else self.rows.shape[1]
+        return self.rows.width if isinstance(self.rows, SparseRows) else self.rows.shape[1]
 
     @cached_property
     def _block(self) -> int:
@@ -169,6 +169,24 @@ class Plan:
         first = self._lanes is None  # all labels are new in the first pass; that tells nothing of the next
         self.labels, self._lanes, self._moved = step.labels, step.lanes, 0 if first else changed
         self._age = 0 if step.exact else self._age + 1
+
+    @property
+    def result_dtype(self) -> type:
+        """The dtype of published centres."""
+        return result_dtype(self.rows.rows if isinstance(self.rows, UnitRows) else self.rows)
+
+    def place(self, centers: Any, otherwise: Any = None) -> Any:
+        """Centres where they have to be: anywhere, or for cosines on the unit sphere.
+
+        Parameters
+        ----------
+        centers : array of shape (k, d), float64
+        otherwise : array of shape (k, d), float64, optional
+            What stands for centres without a direction; themselves when None.
+        """
+        if getattr(self.rows, "lengths", None) is None:
+            return centers
+        return directions(centers, centers if otherwise is None else otherwise)
 
     # --- passes -------------------------------------------------------------------------------
 
@@ -345,7 +363,7 @@ class Plan:
     def _step_in_one(self, centers: Any, add: str) -> Step:
         """A step by a kernel that runs the whole pass."""
         n, d = self.rows.shape
-        keeps = self.device.kind == "cpu" and not isinstance(self.rows, Rows)
+        keeps = self.device.kind == "cpu" and not isinstance(self.rows, SparseRows)
         if self._bounds is None and keeps and worth_keeping(d, self.n_clusters):
             self._bounds = Bounds(n, d, self.n_clusters)
             self._hold_blas()  # it separates the centres

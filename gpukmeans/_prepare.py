@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,15 @@ import numpy as np
 from ._device import Device, is_single, scope, to_device, to_host
 from ._frame import Frame
 from ._plan import Moments, Plan
-from ._sparse import is_sparse, on_device
+from ._rows import is_sparse, on_device, on_the_sphere
 
 _SAMPLE = 512  # rows that the reference point is taken from
 
+# What is done with the rows so that distances between them are those of a metric.
+_METRICS: dict[str, Callable[[Any], Any]] = {"euclidean": lambda rows: rows, "cosine": on_the_sphere}
 
-def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan, Moments]:
+
+def prepare(X: Any, weights: Any, n_clusters: int, device: Device, metric: str = "euclidean") -> tuple[Plan, Moments]:
     """A plan for fitting rows on a device, and the moments of the rows.
 
     Parameters
@@ -23,15 +27,17 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
     weights : array of shape (n,) float64, anywhere, or None
     n_clusters : int
     device : Device
+    metric : {"euclidean", "cosine"}
+        "cosine" puts the rows on the unit sphere.
     """
     with scope(device):
-        rows = on_device(X, device)
+        rows = _METRICS[metric](on_device(X, device))
         if weights is not None:
             weights = to_device(weights, device)
         xp = device.xp
         dtype = xp.float32 if is_single(rows.dtype) else xp.float64
         shift = np.zeros(X.shape[1]) if is_sparse(X) else _reference(rows, dtype)
-        frame = Frame(to_device(shift, device), 1.0, dtype)
+        frame = Frame(to_device(shift, device), 1.0, dtype, metric == "cosine")
         plan = Plan(rows, weights, n_clusters, frame, device)
         with plan:
             moments = plan.moments()
@@ -39,16 +45,16 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
         return plan, moments
 
 
-def plan_about(X: Any, centers: Any, device: Device) -> Plan:
+def plan_about(X: Any, centers: Any, device: Device, metric: str = "euclidean") -> Plan:
     """A plan for assigning rows to given centres (`predict`, `transform`, `score`)."""
     with scope(device):
-        rows = on_device(X, device)
+        rows = _METRICS[metric](on_device(X, device))
         xp = device.xp
         dtype = xp.float32 if is_single(rows.dtype) else xp.float64
         host = to_host(centers).astype(np.float64)
         shift = np.zeros(X.shape[1]) if is_sparse(X) else _reference(host, dtype)
         scale = _scale(float(np.abs(host - shift).max()))
-        frame = Frame(to_device(shift, device), scale, dtype)
+        frame = Frame(to_device(shift, device), scale, dtype, metric == "cosine")
         return Plan(rows, None, centers.shape[0], frame, device)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ._device import to_device, to_host
 from ._plan import Plan
-from ._sparse import dense, take
+from ._rows import dense, take
 
 
 def plus_plus(

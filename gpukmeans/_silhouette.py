@@ -19,7 +19,7 @@ import numpy as np
 
 from ._device import Device, scope
 from ._distances import Cells, operations
-from ._sparse import on_device
+from ._rows import on_device
 from ._threads import Workers, n_threads, one_blas_thread
 
 _FEW_ROWS = 1024  # up to here threads cost more than they save

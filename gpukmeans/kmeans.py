@@ -37,8 +37,8 @@ from ._kernels import advise, in_use
 from ._lloyd import Fit, lloyd
 from ._plan import Plan
 from ._prepare import plan_about, prepare
+from ._rows import n_entries
 from ._seeding import plus_plus, random_rows, take_rows
-from ._sparse import n_entries
 from ._validation import check_centers, check_n_clusters, check_rows, check_same_home, check_weights
 
 logger = logging.getLogger("gpukmeans")
@@ -82,6 +82,10 @@ default='k-means++'
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
         Where the arithmetic happens. 'auto' follows an input that lives on a device; host data goes to
         the first usable CUDA device if the problem is large enough. 'cuda' never falls back.
+    metric : {'euclidean', 'cosine'}, default='euclidean'
+        'cosine' is spherical k-means (Dhillon and Modha, 2001): rows count by their direction alone, centres
+        are directions (of length 1), and labels are those of the largest cosine. All distances are
+        between points on the unit sphere: the square of one is 2 (1 - cosine). Rows of zeros are refused.
 
     Attributes
     ----------
@@ -106,6 +110,9 @@ default='k-means++'
     S. P. Lloyd, "Least squares quantization in PCM", IEEE Trans. Information Theory 28 (1982).
 
     D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+
+    I. S. Dhillon and D. S. Modha, "Concept decompositions for large sparse text data using clustering", Machine
+    Learning 42 (2001).
 
     Examples
     --------
@@ -133,6 +140,7 @@ default='k-means++'
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
         "device": [str],
+        "metric": [StrOptions({"euclidean", "cosine"})],
     }
 
     def __init__(
@@ -148,6 +156,7 @@ default='k-means++'
         copy_x=True,
         algorithm="lloyd",
         device="auto",
+        metric="euclidean",
     ):
         self.n_clusters = n_clusters
         self.init = init
@@ -159,6 +168,7 @@ default='k-means++'
         self.copy_x = copy_x
         self.algorithm = algorithm
         self.device = device
+        self.metric = metric
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -204,7 +214,7 @@ default='k-means++'
             )
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
-        given = check_centers(self.init, X, k) if self._init_is_array() else None
+        given = self._check_init(self.init, X) if self._init_is_array() else None
         work = n_entries(X) * k
         device = resolve(self.device, X, work)
         if device.kind == "cpu":
@@ -212,7 +222,7 @@ default='k-means++'
         if logger.isEnabledFor(logging.INFO):
             logger.info("fit on %s (%s), with %s", device.name, device.reason, in_use(device.kind))
         line = _LINES["lloyd" if k == 1 else self.algorithm] if self.verbose else ""
-        plan, moments = prepare(X, weights, k, device)
+        plan, moments = prepare(X, weights, k, device, self.metric)
         with plan:
             best: Any = None
             for _ in range(n_init):
@@ -255,15 +265,25 @@ default='k-means++'
     def _initial_centers(self, X: Any, plan: Plan, given: Any, random_state: Any, weights: Any) -> Any:
         """Centres to start from: (k, d) float64, on the plan's device."""
         if given is not None:
-            return to_device(given, plan.device)
+            return plan.place(to_device(given, plan.device))
         if callable(self.init):
             made = self.init(X, self.n_clusters, random_state=random_state)
-            return to_device(check_centers(made, X, self.n_clusters), plan.device)
+            return plan.place(to_device(self._check_init(made, X), plan.device))
         if self.init == "random":
             indices = random_rows(X.shape[0], self.n_clusters, random_state, weights)
         else:
             indices = plus_plus(plan, random_state, weights)
         return take_rows(plan, indices)
+
+    def _check_init(self, centers: Any, X: Any) -> np.ndarray:
+        """Initial centres as `check_centers` gives them; for cosines they need directions."""
+        centers = check_centers(centers, X, operator.index(self.n_clusters))
+        if self.metric == "cosine" and not centers.any(axis=1).all():
+            raise ValueError(
+                f"init has a centre of zeros (number {int(centers.any(axis=1).argmin())}), but metric='cosine' needs "
+                "centres that have a direction. Give other ones, or use metric='euclidean'."
+            )
+        return centers
 
     def _publish(self, best: Fit, X: Any, home: Device, device: Device) -> None:
         """Set the fitted attributes, where they are at home."""
@@ -325,7 +345,8 @@ default='k-means++'
         Returns
         -------
         distances : array of shape (n_samples, n_clusters)
-            Euclidean, in units of the data; float32 for float32 rows, otherwise float64.
+            Euclidean, in units of the data, or for metric='cosine' on the unit sphere; float32 for float32
+            rows, otherwise float64.
         """
         rows = self._check_new_rows(X, "transform")
         with self._plan_for(rows) as plan:
@@ -391,15 +412,18 @@ default='k-means++'
 
     def _plan_for(self, X: Any) -> Plan:
         device = resolve(self.device, X, n_entries(X) * self.cluster_centers_.shape[0])
-        return plan_about(X, self.cluster_centers_, device)
+        return plan_about(X, self.cluster_centers_, device, self.metric)
 
     def _centers_on(self, plan: Plan) -> Any:
-        return plan.xp.astype(to_device(self.cluster_centers_, plan.device), plan.xp.float64)
+        return plan.place(plan.xp.astype(to_device(self.cluster_centers_, plan.device), plan.xp.float64))
 
     def __getstate__(self):
         """Host arrays only: a pickle opens where there is no CuPy."""
         state = super().__getstate__()
         return {name: to_host(v) if is_device_array(v) or is_foreign(v) else v for name, v in state.items()}
+
+    def __setstate__(self, state):
+        super().__setstate__({"metric": "euclidean", **state})  # which models of earlier versions do not know
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -19,8 +19,8 @@ from ._device import home_of, namespace, resolve, scope, to_device, to_host
 from ._lloyd import update_centers
 from ._matching import match_labels, matched_accuracy, matched_confusion_matrix
 from ._prepare import prepare
+from ._rows import is_sparse, n_entries
 from ._silhouette import labeling, silhouettes
-from ._sparse import is_sparse, n_entries
 from ._validation import check_centers, check_labels, check_n_clusters, check_rows
 from .kmeans import KMeans
 

@@ -33,6 +33,12 @@ DIFFERENCES = [
         ),
     ),
     Difference(
+        "`metric`",
+        "none",
+        'a parameter of `KMeans`: "cosine" is spherical k-means',
+        _members("parameter KMeans metric"),
+    ),
+    Difference(
         "array API dispatch",
         "not supported",
         "supported; CuPy and array-API arrays keep their namespace without it, too",

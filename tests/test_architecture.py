@@ -21,7 +21,7 @@ MODULES = sorted(
 # Lower floors first; a module imports from its own floor or below.
 FLOORS = [
     {"_device", "_threads"},
-    {"_frame", "_sparse"},
+    {"_frame", "_rows"},
     {"_bounds"},
     {
         "_kernels",

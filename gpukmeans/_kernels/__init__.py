@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .._device import is_cupy
-from .._sparse import Rows
+from .._rows import SparseRows, UnitRows
 from . import cpu, cuda
 
 logger = logging.getLogger("gpukmeans")
@@ -55,6 +55,9 @@ _WHOLE = {
     "cluster_distance_sums": "distance_sums",
 }
 
+# Kernels that read the rows where they lie.
+_OF_ARRAYS = ("seeding", "distance_sums", "loop")
+
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 
 _LARGE = 10_000_000  # n * d * k of a fit above which it is worth telling that compiled kernels are missing
@@ -78,10 +81,12 @@ def check_environment() -> None:
 def find(op: str, array: Any) -> Callable[..., Any] | None:
     """The kernel for an operation on this kind of array, or None: the array body serves."""
     chosen = choice()
-    if isinstance(array, Rows):
+    if isinstance(array, SparseRows):
         from . import csr
 
         return getattr(csr, op, None) if array.on_host else None
+    if isinstance(array, UnitRows):  # whose blocks are arrays of float64
+        return find(op, np.empty((0, 0))) if array.on_host and op not in _OF_ARRAYS else None
     if chosen == "1" and is_cupy(array):
         return cuda.lookup(op) if cuda.serves(array) else None
     if chosen == "0" or not isinstance(array, np.ndarray):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._frame import FAR, Frame, Lanes, Request, Searched, first_of_each
-from .._sparse import Rows, dense
+from .._rows import SparseRows, dense
 from .._threads import Workers, Workspace
 from . import choice, cpu, csr_scipy
 
@@ -50,7 +50,7 @@ def bodies() -> Any:
     return csr_scipy
 
 
-def parts(rows: Rows) -> list[tuple[int, int]]:
+def parts(rows: SparseRows) -> list[tuple[int, int]]:
     """Bounds of parts of the rows; from the rows alone."""
     n = rows.shape[0]
     size = rows.edges + np.arange(n + 1)  # an empty row is some work, too
@@ -89,19 +89,19 @@ def _make_targets(centers: np.ndarray, frame: Frame) -> Targets:
     return Targets(centers, table, norms, body.make_squares(centers), frame.scale, reach)
 
 
-def add_pass(rows: Rows, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
+def add_pass(rows: SparseRows, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
     """Sums of the clusters of any labels, from all rows."""
     return _add_all(rows, weights, labels, k, workers)
 
 
-def _add_all(rows: Rows, weights: Any, labels: np.ndarray, k: int, workers: Workers) -> Lanes:
+def _add_all(rows: SparseRows, weights: Any, labels: np.ndarray, k: int, workers: Workers) -> Lanes:
     lanes = Lanes(np.zeros((1, k, rows.shape[1])), np.zeros((1, k)), np.zeros((1, k), np.int64))
     _add(rows, weights, np.arange(labels.size), labels, None, lanes, workers)
     return lanes
 
 
 def _add(
-    rows: Rows, weights: Any, which: np.ndarray, places: np.ndarray, signs: Any, lanes: Lanes, workers: Workers
+    rows: SparseRows, weights: Any, which: np.ndarray, places: np.ndarray, signs: Any, lanes: Lanes, workers: Workers
 ) -> None:
     """Add the rows `which` to the clusters `places`, or take them away (sign -1)."""
     k = lanes.masses.shape[1]
@@ -121,7 +121,7 @@ def _add(
     _each([(a, min(a + step, k)) for a in range(0, k, step)], group, workers)
 
 
-def moments_pass(rows: Rows, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray, float]:
+def moments_pass(rows: SparseRows, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray, float]:
     """Sum (d,), sum of squares (d,) and largest norm of the rows."""
     first, second, longest = np.zeros(rows.shape[1]), np.zeros(rows.shape[1]), 0.0
     for a, b in parts(rows):
@@ -135,7 +135,7 @@ def moments_pass(rows: Rows, frame: Frame, workers: Workers) -> tuple[np.ndarray
 
 
 def own_pass(
-    rows: Rows, weights: Any, labels: np.ndarray, centers: np.ndarray, squared: Any, workers: Workers
+    rows: SparseRows, weights: Any, labels: np.ndarray, centers: np.ndarray, squared: Any, workers: Workers
 ) -> float:
     """Weighted sum of the squared distances of the rows to their own centres; each of them in `squared`, if given."""
     body = bodies()
@@ -160,7 +160,7 @@ def _noise(rows: Any) -> float:
     return 2.0**-53 * (2 * min(d, 8 * d**0.5) + 8)
 
 
-def distance_sums(rows: Rows, cells: Any, done: Callable[..., None], workers: Workers) -> None:
+def distance_sums(rows: SparseRows, cells: Any, done: Callable[..., None], workers: Workers) -> None:
     """See `_distances.distance_sums`."""
     ordered, frame = rows.take(cells.order), Frame(np.zeros(rows.shape[1]), 1.0, np.float64)
     height = max(16, min(_TILE, _TILE_ELEMENTS // rows.shape[1]))

@@ -6,13 +6,14 @@ sums of its multiples are exact, in any order, and the rests are so small that r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from .._frame import trust
-from .._sparse import Rows, compressed
+from .._rows import SparseRows, compressed
 
 _PAIRS = 1 << 18  # entries of pairs of rows and centres whose exact distances are computed at once
 
@@ -46,12 +47,12 @@ def _cut(squares: np.ndarray, grid: Any) -> tuple[np.ndarray, np.ndarray]:
     return above, squares - above
 
 
-def nearest(rows: Rows, start: int, stop: int, targets: Any, labels: np.ndarray) -> int:
+def nearest(rows: SparseRows, start: int, stop: int, targets: Any, labels: np.ndarray) -> int:
     """Label the rows from `start` to `stop`; how many the products left in doubt.
 
     Parameters
     ----------
-    rows : Rows
+    rows : SparseRows
     start, stop : int
     targets : csr.Targets
     labels : array of shape (stop - start,) int32
@@ -66,7 +67,7 @@ def nearest(rows: Rows, start: int, stop: int, targets: Any, labels: np.ndarray)
     labels[:] = close.argmax(axis=1)
     doubtful = np.flatnonzero(np.count_nonzero(close, axis=1) != 1)
     if doubtful.size:
-        labels[doubtful] = _decide(block, doubtful, close[doubtful], targets)
+        labels[doubtful] = _decide(block, doubtful, close[doubtful], targets, rows.lengths is not None)
     return doubtful.size
 
 
@@ -80,16 +81,39 @@ def _limits(x: csr_array, best: np.ndarray, targets: Any) -> np.ndarray:
     return best + np.minimum(by_reach, 2 * b * (5 * norms + 3 * np.maximum(best + norms, 0.0)))
 
 
-def _decide(block: csr_array, doubtful: np.ndarray, close: np.ndarray, targets: Any) -> np.ndarray:
-    """Labels of rows by exact distances to the centres that are close, the lowest index on ties."""
+def _decide(block: csr_array, doubtful: np.ndarray, close: np.ndarray, targets: Any, spherical: bool) -> np.ndarray:
+    """Labels of rows by exact distances to the centres that are close, the lowest index on ties.
+
+    Of points on the unit sphere products decide, see `_frame.nearest_directly`.
+    """
     row, cluster = np.nonzero(close)
     exact = np.full(close.shape, np.inf)
-    exact[row, cluster] = _squared(block, doubtful[row], cluster, targets.centers, targets.squares)
+    if spherical:
+        exact[row, cluster] = -_products(block, doubtful[row], cluster, targets.centers)
+    else:
+        exact[row, cluster] = _squared(block, doubtful[row], cluster, targets.centers, targets.squares)
     return exact.argmin(axis=1)
 
 
+def _products(block: csr_array, which: np.ndarray, clusters: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Products of rows `which` of a block with as many centres, in float64."""
+    out = np.empty(which.size)
+    for part, x in _pairs(block, which):
+        own = np.repeat(clusters[part], np.diff(x.indptr))
+        out[part] = by_row(x.data * centers[own, x.indices], x.indptr)
+    return out
+
+
+def _pairs(block: csr_array, which: np.ndarray) -> Iterator[tuple[slice, csr_array]]:
+    """Rows of a block by number, some at a time, and where they stand among `which`."""
+    step = max(1, _PAIRS // max(1, -(-block.nnz // block.shape[0])))
+    for a in range(0, which.size, step):
+        part = slice(a, min(a + step, which.size))
+        yield part, block[which[part]]
+
+
 def squared_to_own(
-    rows: Rows, start: int, stop: int, labels: np.ndarray, centers: np.ndarray, squares: Squares, out: np.ndarray
+    rows: SparseRows, start: int, stop: int, labels: np.ndarray, centers: np.ndarray, squares: Squares, out: np.ndarray
 ) -> None:
     """Exact squared distances of the rows from `start` to `stop` to their own centres."""
     out[:] = _squared(rows[start:stop, :], np.arange(stop - start), labels, centers, squares)
@@ -100,23 +124,22 @@ def _squared(
 ) -> np.ndarray:
     """Exact squared distances of rows `which` of a block to as many centres."""
     out = np.empty(which.size)
-    step = max(1, _PAIRS // max(1, -(-block.nnz // block.shape[0])))
-    for a in range(0, which.size, step):
-        x, cluster = block[which[a : a + step]], clusters[a : a + step]
+    for part, x in _pairs(block, which):
+        cluster = clusters[part]
         own = np.repeat(cluster, np.diff(x.indptr))
         c = centers[own, x.indices]
         high, low = _cut(c * c, squares.grid[own])
         outside = (squares.high[cluster] - by_row(high, x.indptr)) + (squares.low[cluster] - by_row(low, x.indptr))
-        out[a : a + step] = by_row(np.square(x.data - c), x.indptr) + np.maximum(outside, 0.0)
+        out[part] = by_row(np.square(x.data - c), x.indptr) + np.maximum(outside, 0.0)
     return out
 
 
-def add(rows: Rows, which: np.ndarray, factors: np.ndarray, edges: np.ndarray, sums: np.ndarray) -> None:
+def add(rows: SparseRows, which: np.ndarray, factors: np.ndarray, edges: np.ndarray, sums: np.ndarray) -> None:
     """Add rows, times factors, to the sums of clusters (q, d).
 
     Parameters
     ----------
-    rows : Rows
+    rows : SparseRows
     which : array of int64
         Those from edges[j] to edges[j + 1] are added to cluster j, in their order.
     factors : array of float64, one for each of `which`

@@ -120,12 +120,14 @@ def _decide_again(rows: np.ndarray, frame: Frame, targets: Targets, space: Works
     Copies of a centre can never win against the first of them, so they are left out: otherwise
     every row of a cluster with a copy would have to be compared directly.
     """
+    if frame.spherical:
+        return nearest_directly(rows, targets.centers, spherical=True)
     if rows.size * targets.centers.shape[0] <= _FEW:
         difference = rows[:, None, :] - targets.centers  # float64, as the centres are
         return np.einsum("mkd,mkd->mk", difference, difference).argmin(axis=1)
     keep = first_of_each(targets.centers, targets.augmented[:, -1])
     if frame.dtype == np.float64 and keep.size == targets.centers.shape[0]:
-        return nearest_directly(rows, targets.centers)
+        return nearest_directly(rows, targets.centers, frame.spherical)
     precise = frame.precise()
     found = nearest(rows, precise, make_targets(targets.centers[keep], precise), 0, None, space)
     return keep[found.labels]

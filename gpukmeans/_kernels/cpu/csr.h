@@ -23,6 +23,9 @@ struct Twofold {
     }
 };
 
+// What the entries of a row are multiplied with.
+GPUKMEANS_INLINE double csr_factor(const Csr &rows, i64 i) { return rows.lengths ? 1.0 / rows.lengths[i] : 1.0; }
+
 // The entries of a row.
 template <class Row, class Index> struct Entries {
     const Row *values;
@@ -57,14 +60,25 @@ inline void csr_squares(const double *centers, i64 k, i64 d, double *high, doubl
 template <class Row, class Index> double csr_exact(const Csr &rows, i64 i, const CsrCenters &c, i64 j) {
     const Entries<Row, Index> x(rows, i);
     const double *center = c.exact + j * rows.d;
+    const double factor = csr_factor(rows, i);
     double inside = 0;
     Twofold taken;
     for (i64 e = 0; e < x.count; e++) {
-        const double entry = center[x.features[e]], difference = static_cast<double>(x.values[e]) - entry;
+        const double entry = center[x.features[e]], difference = rounded(static_cast<double>(x.values[e]) * factor) - entry;
         inside += difference * difference;
         taken.add(rounded(entry * entry));
     }
     return inside + positive((c.high[j] - taken.high) + (c.low[j] - taken.low));
+}
+
+// The product of a row with a centre, in float64; of rows with lengths it decides, see _frame.nearest_directly.
+template <class Row, class Index> double csr_exact_product(const Csr &rows, i64 i, const CsrCenters &c, i64 j) {
+    const Entries<Row, Index> x(rows, i);
+    const double *center = c.exact + j * rows.d, factor = csr_factor(rows, i);
+    double sum = 0;
+    for (i64 e = 0; e < x.count; e++)
+        sum += rounded(static_cast<double>(x.values[e]) * factor * center[x.features[e]]);
+    return sum;
 }
 
 // The product of a row with V vectors of a table's lines, starting from `sums`.
@@ -109,19 +123,20 @@ template <class Row, class Index, class T>
 i64 csr_nearest(const Csr &rows, i64 first, i64 last, const CsrCenters &c, i32 *labels, void *scratch) {
     constexpr int L = lanes<T>;
     const T *norms = static_cast<const T *>(c.norms), *table = static_cast<const T *>(c.table);
-    const T scale = static_cast<T>(c.scale);
     const double unit = sizeof(T) == 4 ? 0x1p-24 : 0x1p-53, r = c.reach;
     T *fast = static_cast<T *>(scratch);
     i64 doubtful = 0;
     for (i64 i = first; i < last; i++) {
         const Entries<Row, Index> x(rows, i);
+        const double factor = c.scale * csr_factor(rows, i);
+        const T scale = static_cast<T>(factor);
         for (i64 j = 0; j < c.width; j += L) store(fast + j, load(norms + j));
         csr_products<Row, Index, T>(x, scale, table, c.width, fast);
         Vec<T> lowest = load(fast);
         for (i64 j = L; j < c.width; j += L) lowest = lower(lowest, load(fast + j));
         double best = static_cast<double>(lowest[0]);
         for (int l = 1; l < L; l++) best = lower(best, static_cast<double>(lowest[l]));
-        const double xx = csr_norm(x, c.scale), length = static_cast<double>(x.count);
+        const double xx = csr_norm(x, factor), length = static_cast<double>(x.count);
         const double b = unit * (lower(length, 8 * root(length)) + 10);
         const double error = lower(b * r * (2 * root(xx) + r), b * (5 * xx + 3 * positive(best + xx)));
         const T limit = static_cast<T>((best + 2 * error) * (best + 2 * error > 0 ? 1 + 4 * unit : 1 - 4 * unit));
@@ -138,7 +153,8 @@ i64 csr_nearest(const Csr &rows, i64 first, i64 last, const CsrCenters &c, i32 *
         double nearest = __builtin_inf();
         for (i64 j = 0; j < c.k; j++)
             if (close == 0 || fast[j] <= limit) { // none is close where something overflowed
-                const double distance = csr_exact<Row, Index>(rows, i, c, j);
+                const double distance = rows.lengths ? -csr_exact_product<Row, Index>(rows, i, c, j)
+                                                     : csr_exact<Row, Index>(rows, i, c, j);
                 if (distance < nearest) nearest = distance, at = j;
             }
         labels[i - first] = static_cast<i32>(at);

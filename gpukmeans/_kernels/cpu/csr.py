@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._sparse import Rows
+from ..._rows import SparseRows
 from . import native
 
 
@@ -32,7 +32,7 @@ def make_squares(centers: np.ndarray) -> Squares:
     return squares
 
 
-def nearest(rows: Rows, start: int, stop: int, targets: Any, labels: np.ndarray) -> int:
+def nearest(rows: SparseRows, start: int, stop: int, targets: Any, labels: np.ndarray) -> int:
     """See `csr_scipy.nearest`."""
     norms = np.full(targets.table.shape[1], np.inf, targets.table.dtype)
     norms[: targets.norms.size] = targets.norms
@@ -41,15 +41,15 @@ def nearest(rows: Rows, start: int, stop: int, targets: Any, labels: np.ndarray)
 
 
 def squared_to_own(
-    rows: Rows, start: int, stop: int, labels: np.ndarray, centers: np.ndarray, squares: Squares, out: np.ndarray
+    rows: SparseRows, start: int, stop: int, labels: np.ndarray, centers: np.ndarray, squares: Squares, out: np.ndarray
 ) -> None:
     """See `csr_scipy.squared_to_own`."""
     _view(rows).own(start, stop, centers, *squares, labels, out)
 
 
-def add(rows: Rows, which: np.ndarray, factors: np.ndarray, edges: np.ndarray, sums: np.ndarray) -> None:
+def add(rows: SparseRows, which: np.ndarray, factors: np.ndarray, edges: np.ndarray, sums: np.ndarray) -> None:
     """See `csr_scipy.add`."""
-    _view(rows).add(which, factors, edges, sums)
+    _view(rows).add(which, factors if rows.lengths is None else factors / rows.lengths[which], edges, sums)
 
 
 def lower_to(block: Any, closest: np.ndarray, scale: float, points: np.ndarray, noise: float) -> np.ndarray:
@@ -57,10 +57,10 @@ def lower_to(block: Any, closest: np.ndarray, scale: float, points: np.ndarray, 
     q, m = points.shape[0], block.shape[0]
     table = make_table(points, np.full(q, -2.0 * scale), np.float64)
     norms, out = np.einsum("ij,ij->i", points, points) * scale**2, np.empty((q, m))
-    view = native().CsrRows(block.data, block.indices, block.indptr.astype(np.int64), block.shape[1])
+    view = native().CsrRows(block.data, block.indices, block.indptr.astype(np.int64), None, block.shape[1])
     view.lower(0, m, table, norms, scale, noise, np.ascontiguousarray(closest), out)
     return out
 
 
-def _view(rows: Rows) -> Any:
-    return native().CsrRows(rows.data, rows.indices, rows.edges, rows.shape[1])
+def _view(rows: SparseRows) -> Any:
+    return native().CsrRows(rows.data, rows.indices, rows.edges, rows.lengths, rows.shape[1])

@@ -153,7 +153,7 @@ class Pass {
 class SearchPass : public Pass {
   public:
     SearchPass(AnyRows rows, std::optional<In<double>> weights, In<double> shift, double scale, bool wide,
-               In<double> centers, In<double> local, In<double> norms, In<double> copied, double trust, double reach,
+               bool spherical, In<double> centers, In<double> local, In<double> norms, In<double> copied, double trust, double reach,
                Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
                std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
                std::optional<In<float>> far_, bool filter, int add, In<i64> edges, std::optional<Out<double>> sums,
@@ -167,6 +167,7 @@ class SearchPass : public Pass {
         search_.rows = rows_of(rows);
         search_.weights = data(weights);
         search_.frame = {shift.data(), scale};
+        search_.spherical = spherical;
         search_.targets = {k, centers.data(), targets_->data(), norms_->data(), copied.data(), trust, reach};
         search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
         search_.labels = labels.data();
@@ -447,11 +448,12 @@ void pair_sums(const AnyRows &rows, const In<i64> &order, const In<i64> &edges, 
 // Sparse rows, and what can be done with some of them in the calling thread; see csr.h.
 class CsrRows {
   public:
-    CsrRows(Line data, Line indices, In<i64> edges, i64 d)
+    CsrRows(Line data, Line indices, In<i64> edges, std::optional<In<double>> lengths, i64 d)
         : kernels_(active->csr[kind(data, nb::dtype<float>(), nb::dtype<double>())]
                               [kind(indices, nb::dtype<i32>(), nb::dtype<i64>())]),
-          rows_{data.data(), indices.data(), edges.data(), static_cast<i64>(edges.shape(0)) - 1, d},
-          kept_(nb::make_tuple(data, indices, edges)) {}
+          rows_{data.data(), indices.data(), edges.data(), gpukmeans::data(lengths),
+                static_cast<i64>(edges.shape(0)) - 1, d},
+          kept_(nb::make_tuple(data, indices, edges, lengths)) {}
 
     i64 nearest(i64 first, i64 last, In<double> centers, In<double> high, In<double> low, Line table, Line norms,
                 double scale, double reach, Out<i32> labels) const {
@@ -583,17 +585,18 @@ NB_MODULE(_native, m) {
     m.def("pair_sums", &pair_sums, nb::kw_only(), "rows"_a, "order"_a, "edges"_a, "columns"_a, "tile"_a, "first"_a,
           "sums"_a, "Adds the distances from some rows to the cells; see PairPass.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
-        .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, In<double>, In<double>, In<double>,
-                      In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
+        .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, bool, In<double>, In<double>,
+                      In<double>, In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
                       std::optional<In<double>>, std::optional<In<double>>, std::optional<In<float>>,
                       std::optional<In<float>>, bool, int, In<i64>, std::optional<Out<double>>,
                       std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>, Out<i64>>(),
-             nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a, "local"_a,
+             nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "spherical"_a, "centers"_a, "local"_a,
              "norms"_a, "copied"_a, "trust"_a, "reach"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
              "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "add"_a, "edges"_a,
              "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a);
     nb::class_<CsrRows>(m, "CsrRows")
-        .def(nb::init<Line, Line, In<i64>, i64>(), "data"_a, "indices"_a, "edges"_a, "n_features"_a)
+        .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,
+             "lengths"_a.none(), "n_features"_a)
         .def("nearest", &CsrRows::nearest, "first"_a, "last"_a, "centers"_a, "high"_a, "low"_a, "table"_a, "norms"_a,
              "scale"_a, "reach"_a, "labels"_a, "Label some rows; how many the products left in doubt.")
         .def("own", &CsrRows::own, "first"_a, "last"_a, "centers"_a, "high"_a, "low"_a, "labels"_a, "out"_a)

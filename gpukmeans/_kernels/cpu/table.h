@@ -62,6 +62,7 @@ struct Search {
     Rows rows;
     const double *weights; // (n,) or null for ones
     Frame frame;
+    bool spherical;        // products decide, see _frame.nearest_directly
     Targets targets;
     Bounds bounds;
     i32 *labels; // (n,) in: of the pass before, -1 for none; out: of this one
@@ -177,6 +178,7 @@ struct Csr {
     const void *data;    // (nnz,) float or double
     const void *indices; // (nnz,) i32 or i64: features
     const i64 *edges;    // (n + 1,): the entries of row i are those from edges[i] to edges[i + 1]
+    const double *lengths; // (n,): what the rows are divided by, or null
     i64 n, d;
 };
 
