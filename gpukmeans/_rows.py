@@ -45,9 +45,9 @@ class SparseRows:
 
     @property
     def width(self) -> int:
-        """Entries of a row, on average: what a pass works on; on a device all features of a block."""
+        """Numbers of a row, on average: its entries and their features; on a device those of a dense block."""
         n, d = self.shape
-        return max(1, -(-self.data.size // n)) if self.on_host else d
+        return max(1, -(-2 * self.data.size // n)) if self.on_host else d
 
     def __getitem__(self, key: tuple[slice, slice]) -> Any:
         start, stop, _ = key[0].indices(self.shape[0])

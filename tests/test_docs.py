@@ -17,7 +17,7 @@ DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 SOURCES = "".join(path.read_text() for path in DOCS.parent.glob("gpukmeans/*.py"))
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-PAPERS = ["Lloyd", "Arthur", "Higham", "Rousseeuw", "Cali.ski", "Hruschka", "Satop", "Kuhn"]
+PAPERS = ["Lloyd", "Arthur", "Higham", "Rousseeuw", "Cali.ski", "Hruschka", "Satop", "Kuhn", "Dhillon"]
 NOT_OURS = {"None", "RandomState", "tol", "code"}  # `code`: how the page shows what a name looks like
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import tracemalloc
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.cluster
+import sklearn.linear_model
 import sklearn.metrics
+import sklearn.preprocessing
 from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
 from test_exactness import brute
 
 from gpukmeans import KMeans, k_means, kmeans_plusplus, metrics
@@ -352,3 +356,22 @@ def test_a_device_fills_empty_clusters_and_breaks_ties_as_the_host_does(cp):
     host, model = (KMeans(5, init=init).fit(rows) for rows in (X, on_a_device(X, cp)))
     assert np.array_equal(model.labels_.get(), host.labels_)
     assert model.inertia_ == pytest.approx(host.inertia_, rel=1e-12)
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def test_texts(kernels):
+    """scikit-learn's documentation by TF-IDF, as in the README: what clusters is in one cluster."""
+    modules = [sklearn.cluster, sklearn.linear_model, sklearn.metrics, sklearn.preprocessing]
+    things = {name: getattr(module, name) for module in modules for name in module.__all__}
+    vectorizer = TfidfVectorizer(stop_words="english", token_pattern="[a-z]{3,}", sublinear_tf=True)
+    X = vectorizer.fit_transform([inspect.getdoc(thing) or name for name, thing in things.items()])
+    assert X.nnz < 0.1 * X.shape[0] * X.shape[1]
+    for metric in ("euclidean", "cosine"):
+        model = KMeans(5, metric=metric, n_init=10, random_state=0).fit(X)
+        label = dict(zip(things, model.labels_.tolist(), strict=True))
+        assert len({label[name] for name in ("KMeans", "DBSCAN", "HDBSCAN", "Birch", "MeanShift")}) == 1
+        assert len({label[name] for name in ("Lasso", "LassoCV", "ElasticNet", "MultiTaskLasso")}) == 1
+        assert label["KMeans"] != label["Lasso"]
+        same(model, KMeans(5, metric=metric, n_init=10, random_state=0, device="cpu").fit(X.toarray()))
