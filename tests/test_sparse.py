@@ -20,15 +20,25 @@ from test_exactness import brute
 
 from gpukmeans import KMeans, k_means, kmeans_plusplus, metrics
 from gpukmeans._kernels import csr
+from gpukmeans._kernels.cpu import native
 
 FORMS = [sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.coo_array, sparse.lil_matrix]
 
 
-@pytest.fixture(params=["1", "numpy", "0"])
+SETS = native().instruction_sets() if native() else []
+
+
+@pytest.fixture(params=["1", "numpy", *SETS[1:]])
 def kernels(request, monkeypatch):
-    """Compiled kernels and SciPy's products."""
-    monkeypatch.setenv("GPUKMEANS_KERNELS", request.param)
-    return request.param
+    """The compiled kernels of each instruction set, and SciPy's products."""
+    monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy" if request.param == "numpy" else "1")
+    if request.param in SETS:
+        before = native().instruction_set()
+        native().use(request.param)
+        yield request.param
+        native().use(before)
+    else:
+        yield request.param
 
 
 def rows_of(n: int, d: int, density: float, seed: int = 0, dtype: Any = np.float64) -> sparse.csr_array:
@@ -84,6 +94,16 @@ def test_float32_is_what_dense_rows_give(kernels, weighted):
     assert np.array_equal(brute(X.toarray(), ours.cluster_centers_), ours.labels_)
     precise = KMeans(9, random_state=0).fit(X.astype(np.float64), sample_weight=w)
     assert np.array_equal(ours.labels_, precise.labels_)
+
+
+def test_without_kernels_scipy_serves_as_well(monkeypatch):
+    X = rows_of(300, 40, 0.2)
+    found = []
+    for choice in ("numpy", "0"):
+        monkeypatch.setenv("GPUKMEANS_KERNELS", choice)
+        found.append(KMeans(5, random_state=0).fit(X))
+    same(*found)
+    assert np.array_equal(found[0].cluster_centers_, found[1].cluster_centers_)
 
 
 @pytest.mark.parametrize("form", FORMS)
