@@ -19,8 +19,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from test_exactness import brute
 
 from gpukmeans import KMeans, k_means, kmeans_plusplus, metrics
+from gpukmeans._device import CPU
+from gpukmeans._frame import Request
 from gpukmeans._kernels import csr
 from gpukmeans._kernels.cpu import native
+from gpukmeans._prepare import prepare
 
 FORMS = [sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.coo_array, sparse.lil_matrix]
 
@@ -263,6 +266,33 @@ def test_no_number_of_threads_changes_a_bit(kernels, monkeypatch):
         found.append((model.cluster_centers_.tobytes(), model.labels_.tobytes(), model.inertia_, model.n_iter_))
     assert found[0] == found[1] == found[2]
     assert found[0][3] > 5  # sums of moved rows were taken
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_sums_of_moved_rows_are_the_sums_of_all(kernels, weighted, metric):
+    X = rows_of(500, 60, 0.2)
+    X = X[np.diff(X.indptr) > 0]
+    w = np.random.default_rng(0).random(X.shape[0]) * (np.arange(X.shape[0]) % 3 > 0) if weighted else None
+    plan, _ = prepare(X, w, 5, CPU, metric)
+    rng = np.random.default_rng(1)
+    with plan:
+        lanes = None
+        for add in ("all", "moves", "moves"):
+            centers = rng.random((5, 60))
+            before = plan.labels.copy()
+            request = Request(plan.rows, w, plan.frame, centers, plan.labels, add, lanes, None, inertia=False)
+            found = plan.operations.search_pass(request, plan._workers)
+            lanes = found.lanes
+            assert found.changed == (plan.labels != before).sum() > 0
+            for moved, full in zip(lanes, plan.add_up(plan.labels), strict=True):
+                np.testing.assert_allclose(moved[0], full, rtol=1e-11, atol=1e-12)
+    labels, rows = plan.labels, plan.rows[:, :].toarray()
+    mass = np.ones(len(rows)) if w is None else w
+    wanted = np.stack([(mass[:, None] * rows)[labels == j].sum(axis=0) for j in range(5)])
+    np.testing.assert_allclose(lanes.sums[0], wanted, rtol=1e-11, atol=1e-12)
+    assert lanes.counts[0].tolist() == [int((mass[labels == j] > 0).sum()) for j in range(5)]
+    np.testing.assert_allclose(lanes.masses[0], [mass[labels == j].sum() for j in range(5)])
 
 
 # --- metrics --------------------------------------------------------------------------------------
