@@ -176,9 +176,10 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows of any real dtype and memory layout; NumPy, CuPy or another array-API array, a data
-            frame, a list of lists.
+            frame, a list of lists; SciPy's or CuPy's sparse rows, which are converted to CSR of float32 or
+            float64 if they are not.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights, used in seeding, centres and inertia.
@@ -308,7 +309,7 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -324,7 +325,7 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -340,7 +341,7 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -358,7 +359,7 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -374,7 +375,7 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 

@@ -66,7 +66,7 @@ def wcss_curve(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     ks : iterable of int, or int
         Numbers of clusters, each from 1 to n_samples.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
@@ -127,7 +127,7 @@ def silhouette_samples(X: Any, labels: Any, *, device: str = "auto") -> Any:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
         Cluster of each row, of any type; 2 to n_samples - 1 different ones.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
@@ -167,7 +167,7 @@ def silhouette_score(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
     sample_size : int, optional
         Rows to draw without replacement, as :func:`sklearn.metrics.silhouette_score` draws them;
@@ -208,7 +208,7 @@ def silhouette_curve(X: Any, labelings: Iterable[Any], *, device: str = "auto") 
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labelings : iterable of array-like of shape (n_samples,)
         Each of 2 to n_samples - 1 clusters.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
@@ -237,7 +237,7 @@ def simplified_silhouette_score(X: Any, labels: Any, centers: Any = None, *, dev
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 clusters.
     centers : array-like of shape (n_clusters, n_features), optional
@@ -276,7 +276,7 @@ def variance_ratio(X: Any, labels: Any, *, device: str = "auto") -> float:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 clusters.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
