@@ -79,14 +79,15 @@ def search_pass(request: Request, workers: Workers) -> Searched:
 
 
 def _make_targets(centers: np.ndarray, frame: Frame) -> Targets:
-    norms = np.einsum("ij,ij->i", centers, centers) * frame.scale**2
+    body = bodies()
+    squares = body.make_squares(centers)
+    norms = (squares.high + squares.low) * frame.scale**2  # rounded once: a row's bound knows nothing of d
     far = norms > FAR
     norms = np.where(far, FAR, norms)
     reach = float(np.sqrt(norms.max()))
     norms[np.setdiff1d(np.arange(norms.size), first_of_each(centers, norms))] = np.inf
-    body = bodies()
     table = body.make_table(centers, np.where(far, 0.0, -2.0 * frame.scale), frame.dtype)
-    return Targets(centers, table, norms, body.make_squares(centers), frame.scale, reach)
+    return Targets(centers, table, norms, squares, frame.scale, reach)
 
 
 def add_pass(rows: SparseRows, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
