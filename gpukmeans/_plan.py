@@ -184,7 +184,7 @@ class Plan:
         otherwise : array of shape (k, d), float64, optional
             What stands for centres without a direction; themselves when None.
         """
-        if getattr(self.rows, "lengths", None) is None:
+        if not self.frame.spherical:
             return centers
         return directions(centers, centers if otherwise is None else otherwise)
 
