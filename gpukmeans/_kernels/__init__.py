@@ -41,8 +41,9 @@ OPERATIONS = (
     "loop",
 )
 
-# Operations that the others do, one by one, where there is no kernel for them.
-_OPTIONAL = ("accumulate_moves", "move_centers", "loop")
+# Operations that the others do, one by one, where there is no kernel for them, and one that only sparse rows have
+# a kernel for.
+_OPTIONAL = ("accumulate_moves", "move_centers", "loop", "squared_to_all")
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
 _WHOLE = {
