@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ._device import namespace, placement, rows_at, to_device, to_host
+from ._device import namespace, placement, to_device, to_host
 from ._plan import Partial, Plan
+from ._rows import dense, take
 
 # Up to so many rows of equal weight the sum of the shares up to a row is off by less than a share: n^2 u / 2 < 1.
 _EVEN = 1 << 26
@@ -99,7 +100,7 @@ class Stream:
         if self._verbose:
             print(f"[MiniBatchKMeans] Reassigning {count} cluster centers.")
         xp, place = plan.xp, plan.device
-        taken = xp.astype(rows_at(plan.rows, to_device(rows, place)), xp.float64)
+        taken = dense(take(plan.rows, to_device(rows, place)))
         self.centers = xp.where(to_device(light, place)[:, None], taken, self.centers)
         self.weights = np.where(light, self.weights[~light].min(), self.weights)
 
@@ -214,10 +215,10 @@ def run(plan: Plan, stream: Stream, draws: Draws, progress: Progress, random_sta
     Rows are drawn in proportion to their weights, and then count the same, whatever the weights of the plan.
     """
     size, xp = progress.batch_size, plan.xp
-    with Plan(plan.rows[:size, :], None, plan.n_clusters, plan.frame, plan.device) as batch:
+    with plan.part(np.arange(size), None) as batch:
         for step in range(1, progress.n_steps + 1):
             which = to_device(draws.draw(size, random_state), plan.device)
-            batch.exchange(rows_at(plan.rows, which))
+            batch.exchange(take(plan.rows, which))
             before = stream.centers
             inertia = stream.learn(batch, random_state)
             shift = float(xp.sum((stream.centers - before) ** 2)) if progress.tol else 0.0

@@ -52,6 +52,11 @@ def is_cupy(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "cupy"
 
 
+def is_cupy_sparse(x: Any) -> bool:
+    """Whether x is a sparse matrix of CuPy's."""
+    return type(x).__module__.startswith("cupyx.scipy.sparse")
+
+
 def is_device_array(x: Any) -> bool:
     """Whether x is an array of a namespace other than NumPy: results go back to that namespace."""
     return is_cupy(x) or (hasattr(x, "__array_namespace__") and not isinstance(x, (np.ndarray, np.generic)))
@@ -130,18 +135,10 @@ def put(x: Any, index: Any, value: float) -> Any:
     return xp.where(xp.any(places[:, None] == index[None, :], axis=1), value, x)
 
 
-def rows_at(x: Any, indices: Any) -> Any:
-    """The rows of x with those numbers, an integer array beside x.
-
-    NumPy's `take` is quicker than its brackets, but copies all of an x that does not lie in C order.
-    """
-    if isinstance(x, np.ndarray) and not x.flags.c_contiguous:
-        return x[indices]
-    return namespace(x).take(x, indices, axis=0)
-
-
 def home_of(x: Any) -> Device:
     """The place where x lives, and where results computed from it go back to."""
+    if is_cupy_sparse(x):
+        return home_of(x.data)
     if is_cupy(x):
         return _cuda_device(int(x.device.id), "the input lives there")
     if is_device_array(x):
@@ -245,7 +242,7 @@ def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
     if device == "cpu":
         return CPU
     if device == "auto":
-        return home_of(X) if X is not None and is_device_array(X) else _auto(work)
+        return home_of(X) if is_device_array(X) or is_cupy_sparse(X) else _auto(work)
     match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
     if match is None:
         raise ValueError(

@@ -19,6 +19,7 @@ import numpy as np
 from ._device import home_of, namespace, placement, to_device, to_host
 from ._frame import Frame, Nearest, Targets, doubt_limit, first_lowest, local, nearest_directly
 from ._kernels import OPERATIONS, choice, find
+from ._rows import SparseRows, dense, take
 from ._threads import Workers, Workspace
 
 _TILE = 512  # rows whose distances to all others are looked at from one point
@@ -33,6 +34,7 @@ class Operations(NamedTuple):
     accumulate: Callable[..., tuple[Any, Any, Any]]
     accumulate_moves: Any  # a kernel or None: always add up all rows
     squared_to_own: Callable[..., Any]
+    squared_to_all: Callable[..., Any]
     lower_to: Callable[..., Any]
     seeding: Callable[..., Any]
     cluster_distance_sums: Callable[..., Any]
@@ -101,7 +103,7 @@ def nearest(
     rank = xp.cumulative_sum(xp.astype(doubtful, xp.int64))  # 1 for the first doubtful row, ...
     wanted = xp.arange(1, capacity + 1, dtype=xp.int64, **placement(rows))
     which = xp.minimum(xp.searchsorted(rank, wanted), wanted * 0 + (rows.shape[0] - 1))
-    decided = nearest_directly(xp.take(rows, which, axis=0), targets.centers)
+    decided = nearest_directly(xp.take(rows, which, axis=0), targets.centers, frame.spherical)
     slot = xp.clip(rank - 1, 0, capacity - 1)
     labels = xp.where(
         doubtful & (rank <= capacity),
@@ -159,6 +161,12 @@ def squared_distances(x: Any, y: Any) -> Any:
     return xp.where(squared <= noise * size, 0.0, squared)
 
 
+def squared_to_all(rows: Any, frame: Frame, points: Any) -> Any:
+    """Squared distances of rows to points (q, d) in the frame's scale, (m, q) float64; see `squared_distances`."""
+    precise = frame.precise()
+    return squared_distances(local(rows, precise), local(points, precise))
+
+
 def lower_to(rows: Any, closest: Any, frame: Frame, candidates: Any, space: Any = None) -> Any:
     """For each candidate, the squared distances of the rows to the nearest centre if it joined.
 
@@ -202,11 +210,12 @@ class Seeding:
     """
 
     def __init__(self, rows: Any, weights: Any, frame: Frame, n_clusters: int, tile: int, lanes: Any, workers: Any):
-        xp = namespace(rows)
+        xp = namespace(frame.shift)
         self.tile, self.n_samples = tile, rows.shape[0]
         self._rows, self._weights, self._frame, self._lanes, self._workers = rows, weights, frame, lanes, workers
-        self._closest = xp.full(rows.shape[:1], xp.inf, dtype=xp.float64, **placement(rows))
+        self._closest = xp.full(rows.shape[:1], xp.inf, dtype=xp.float64, **placement(frame.shift))
         self._lower_to = find("lower_to", rows) or lower_to
+        self._squared_to_all = find("squared_to_all", rows) or squared_to_all
 
     def lower(self, winner: Any, candidates: Any) -> Any:
         """Potentials of the rows for each candidate, tile by tile, (n_tiles, t) float64.
@@ -216,8 +225,8 @@ class Seeding:
         winner : array of shape (1,) int64, the row chosen last; None before the first
         candidates : array of shape (t,) int64, rows
         """
-        xp, settle = namespace(self._rows), winner is not None
-        points = xp.take(self._rows, xp.concat([winner, candidates]) if settle else candidates, axis=0)
+        xp, settle = namespace(candidates), winner is not None
+        points = dense(take(self._rows, xp.concat([winner, candidates]) if settle else candidates))
 
         def lane(number: int, space: Any) -> list:
             return [self._block(a, b, points, settle, space) for a, b in self._lanes[number]]
@@ -284,14 +293,13 @@ class Seeding:
         tiles : array of shape (q,) int64
         winner : array of shape (1,) int64, the row chosen last
         """
-        xp = namespace(self._rows)
-        centre = xp.take(self._rows, winner, axis=0)
-        rows_of_tile = xp.arange(self.tile, dtype=xp.int64, **placement(self._rows))
+        xp = namespace(tiles)
+        rows_of_tile = xp.arange(self.tile, dtype=xp.int64, **placement(tiles))
         index = xp.reshape(tiles[:, None] * self.tile + rows_of_tile[None, :], (-1,))
         inside = index < self.n_samples
         index = xp.clip(index, 0, self.n_samples - 1)
-        rows, closest = xp.take(self._rows, index, axis=0), xp.take(self._closest, index)
-        mass = lower_to(rows, closest, self._frame, centre)[0, :]
+        rows, centre = take(self._rows, index)[:, :], dense(take(self._rows, winner))
+        mass = xp.minimum(self._squared_to_all(rows, self._frame, centre)[:, 0], xp.take(self._closest, index))
         if self._weights is not None:
             mass = mass * xp.take(self._weights, index)
         return xp.reshape(xp.where(inside, mass, 0.0), (-1, self.tile))
@@ -343,9 +351,9 @@ def distance_sums(rows: Any, cells: Cells, done: Callable[[int, np.ndarray], Non
         (n_columns, m) float64, to be used before it returns. Several threads may call it at once.
     workers : Workers
     """
-    place = home_of(rows)
-    xp = namespace(rows)
-    ordered = xp.take(rows, to_device(cells.order, place), axis=0)
+    place = home_of(rows.data if isinstance(rows, SparseRows) else rows)
+    xp = place.xp
+    ordered = take(rows, to_device(cells.order, place))
     clusters = to_device(np.repeat(cells.columns, np.diff(cells.edges), axis=0), place)
     columns = xp.arange(cells.n_columns, dtype=clusters.dtype, **placement(clusters))
     op = operations(rows).cluster_distance_sums

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ._device import Device, home_of, is_device_array, is_foreign, resolve, resu
 from ._kernels import advise, in_use
 from ._plan import Plan
 from ._prepare import plan_about
+from ._rows import n_entries
 from ._seeding import plus_plus, random_rows, take_rows
 from ._validation import check_centers, check_rows, check_same_home, check_weights
 
@@ -40,6 +42,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         "device": [str],
     }
 
+    metric = "euclidean"  # also that of pickles from before there was another
     _fitted_arrays: tuple[str, ...] = ("cluster_centers_", "labels_")
 
     def _validate_params(self):
@@ -64,7 +67,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     def _where_to_fit(self, X: Any, k: int) -> Device:
         """The device for these rows; the log is told of it."""
-        work = X.shape[0] * X.shape[1] * k
+        work = n_entries(X) * k
         device = resolve(self.device, X, work)
         if device.kind == "cpu":
             advise(work)
@@ -92,22 +95,26 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _initial_centers(self, X: Any, plan: Plan, given: Any, random_state: Any, weights: Any) -> Any:
         """Centres to start from: (k, d) float64, on the plan's device."""
         if given is not None:
-            return to_device(given, plan.device)
+            return plan.place(to_device(given, plan.device))
         if callable(self.init):
             made = self.init(X, self.n_clusters, random_state=random_state)
-            return to_device(check_centers(made, X, self.n_clusters), plan.device)
+            return plan.place(to_device(self._check_init(made, X), plan.device))
         if self.init == "random":
             indices = random_rows(X.shape[0], self.n_clusters, random_state, weights)
         else:
             indices = plus_plus(plan, random_state, weights)
         return take_rows(plan, indices)
 
+    def _check_init(self, centers: Any, X: Any) -> np.ndarray:
+        """Initial centres as `check_centers` gives them."""
+        return check_centers(centers, X, operator.index(self.n_clusters))
+
     def fit_predict(self, X, y=None, sample_weight=None):
         """Fit, and return the labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -123,7 +130,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -139,7 +146,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -156,7 +163,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -172,7 +179,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -209,12 +216,11 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         return check_rows(X, estimator=self, reset=False)
 
     def _plan_for(self, X: Any) -> Plan:
-        n, d = X.shape
-        device = resolve(self.device, X, n * d * self.cluster_centers_.shape[0])
-        return plan_about(X, self.cluster_centers_, device)
+        device = resolve(self.device, X, n_entries(X) * self.cluster_centers_.shape[0])
+        return plan_about(X, self.cluster_centers_, device, self.metric)
 
     def _centers_on(self, plan: Plan) -> Any:
-        return plan.xp.astype(to_device(self.cluster_centers_, plan.device), plan.xp.float64)
+        return plan.place(plan.xp.astype(to_device(self.cluster_centers_, plan.device), plan.xp.float64))
 
     def __getstate__(self):
         """Host arrays only: a pickle opens where there is no CuPy."""
@@ -224,6 +230,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
+        tags.input_tags.sparse = True
         return tags
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ._device import is_single, namespace
 
 # A squared norm no row of a frame comes near (rows are scaled to at most 1e10 a feature): a centre
@@ -28,6 +30,7 @@ class Frame(NamedTuple):
     shift: Any  # (d,) float64, each entry representable in dtype
     scale: float  # a power of two; 1.0 unless squares would overflow or underflow
     dtype: Any  # what distances are computed in: float32 for float32 rows, else float64
+    spherical: bool = False  # rows and centres are of length 1: exact products decide, not exact differences
 
     def precise(self) -> Frame:
         """The same frame in float64."""
@@ -135,17 +138,28 @@ def reach_bound(longest: Any, targets: Targets) -> Any:
     return 2 * targets.trust * targets.reach * (2 * longest + targets.reach) + UNDERFLOW
 
 
-def nearest_directly(rows: Any, centers: Any) -> Any:
-    """Nearest centre by float64 differences in original coordinates, shape (m,) int32."""
+def nearest_directly(rows: Any, centers: Any, spherical: bool = False) -> Any:
+    """Nearest centre by float64 differences in original coordinates, shape (m,) int32.
+
+    Of points on the unit sphere products decide: rows at a right angle to several centres tie, whatever
+    rounding has left of the centres' lengths.
+    """
     xp = namespace(rows)
     (m, d), k = rows.shape, centers.shape[0]
     step = max(1, _DIRECT_ELEMENTS // (k * d))
     parts = []
     for start in range(0, m, step):
-        difference = xp.astype(rows[start : min(start + step, m), :], xp.float64)[:, None, :] - centers[None, :, :]
-        squared = xp.sum(difference * difference, axis=2)
-        parts.append(xp.astype(xp.argmin(squared, axis=1), xp.int32))
+        x, c = xp.astype(rows[start : min(start + step, m), :], xp.float64)[:, None, :], centers[None, :, :]
+        terms = -x * c if spherical else (x - c) * (x - c)
+        parts.append(xp.astype(xp.argmin(xp.sum(terms, axis=2), axis=1), xp.int32))
     return parts[0] if len(parts) == 1 else xp.concat(parts)
+
+
+def first_of_each(centers: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Indices of the distinct centres, each at its first place, ascending, int32; on the host, by their norms."""
+    if np.unique(norms).size == norms.size:  # the cheap and usual case
+        return np.arange(norms.size, dtype=np.int32)
+    return np.sort(np.unique(centers, axis=0, return_index=True)[1]).astype(np.int32)
 
 
 def first_lowest(potentials: Any) -> Any:

@@ -9,8 +9,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_array
 
-from ._device import home_of, namespace, resolve, scope, to_device
+from ._device import home_of, resolve, scope, to_device
 from ._prepare import prepare
+from ._rows import is_sparse, n_entries, on_device, take
 from ._seeding import host_indices, plus_plus
 from ._validation import check_n_clusters, check_rows, check_weights
 from .kmeans import KMeans
@@ -44,7 +45,7 @@ def k_means(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     n_clusters : int
     sample_weight : array-like of shape (n_samples,), default=None
     init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm
@@ -113,7 +114,7 @@ def kmeans_plusplus(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     n_clusters : int
     sample_weight : array-like of shape (n_samples,), default=None
     x_squared_norms : array-like of shape (n_samples,), default=None
@@ -153,10 +154,12 @@ def kmeans_plusplus(
                 f"n_samples {rows.shape[0]}."
             )
     random_state = check_random_state(random_state)
-    place = resolve(device, rows, rows.shape[0] * rows.shape[1] * k)
+    place = resolve(device, rows, n_entries(rows) * k)
     plan, _ = prepare(rows, weights, k, place)
     with plan:
         indices = host_indices(plus_plus(plan, random_state, weights, n_local_trials))
-    with scope(home_of(rows)):
-        centers = namespace(rows).take(rows, to_device(indices, home_of(rows)), axis=0)
+    home = home_of(rows)
+    with scope(home):
+        centers = take(on_device(rows, home), to_device(indices, home))[:, :]
+        centers = centers.toarray() if is_sparse(centers) else centers
         return to_device(centers, home_of(X)), to_device(indices, home_of(X))

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import namespace, placement, put, result_dtype, to_host
+from ._device import namespace, placement, put, to_host
 from ._plan import Partial, Plan, Step
+from ._rows import dense, take
 
 
 class Record(NamedTuple):
@@ -71,9 +72,9 @@ def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, line: str) -> 
                 print(f"Converged at iteration {iteration}: center shift {record.shift} within tolerance {tol}.")
             break
     if not step.exact:  # end on sums that no difference has rounded
-        centers = update_centers(plan.add_up(step.labels), centers, plan.frame.shift)
-    centers = rounded(centers, result_dtype(plan.rows))
-    return Fit(centers, *plan.judge(centers), iteration + 1)
+        centers = _means(plan, plan.add_up(step.labels), centers)
+    centers = rounded(centers, plan.result_dtype)
+    return Fit(centers, *plan.judge(plan.place(centers)), iteration + 1)
 
 
 def rounded(centers: Any, dtype: type) -> Any:
@@ -93,7 +94,7 @@ def _iterate(plan: Plan, centers: Any) -> tuple[Step, Any, Record]:
         known = {"changed": record.changed, "doubtful": record.doubtful, "undecided": record.undecided}
         step = step._replace(partial=plan.add_up(step.labels), exact=True, **known)
         partial = relocate_empty(plan, step, centers, record.empty)
-        moved = update_centers(partial, centers, plan.frame.shift)
+        moved = _means(plan, partial, centers)
         record = _read(step, centers, moved)
     return step, moved, record
 
@@ -103,8 +104,13 @@ def _take_on(plan: Plan, step: Step, centers: Any) -> tuple[Any, Record]:
     if plan.operations.move_centers:
         moved, facts = plan.operations.move_centers(step, centers, plan.frame)
         return moved, _record(to_host(facts))
-    moved = update_centers(step.partial, centers, plan.frame.shift)
+    moved = _means(plan, step.partial, centers)
     return moved, _read(step, centers, moved)
+
+
+def _means(plan: Plan, partial: Partial, centers: Any) -> Any:
+    """The centres after those given."""
+    return plan.place(update_centers(partial, centers, plan.frame.shift), otherwise=centers)
 
 
 def _read(step: Step, centers: Any, moved: Any) -> Record:
@@ -165,7 +171,7 @@ def relocate_empty(plan: Plan, step: Step, centers: Any, n_empty: int) -> Partia
     for i in range(n_empty):
         row = xp.reshape(xp.argmax(distances), (1,))  # the first of equals
         distances = put(distances, row, -1.0)
-        x = xp.astype(xp.take(plan.rows, row, axis=0), xp.float64) - plan.frame.shift
+        x = dense(take(plan.rows, row)) - plan.frame.shift
         weight = hopeful if plan.weights is None else hopeful * xp.take(plan.weights, row)
         gain = xp.astype(empty & (rank == i + 1), xp.float64)
         change = gain - xp.astype(clusters == xp.take(step.labels, row), xp.float64)

@@ -19,9 +19,10 @@ import numpy as np
 from sklearn import get_config
 
 from ._bounds import Bounds, worth_keeping
-from ._device import Device, is_single, namespace, placement, rows_at, scope, to_device, to_host
-from ._distances import Operations, Seeding, operations, squared_distances
-from ._frame import Frame, Request, Searched, local, make_targets
+from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
+from ._distances import Operations, Seeding, operations
+from ._frame import Frame, Request, Searched, make_targets
+from ._rows import SparseRows, UnitRows, directions, take
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
@@ -101,14 +102,14 @@ class Plan:
     """
 
     def __init__(self, rows: Any, weights: Any, n_clusters: int, frame: Frame, device: Device) -> None:
-        n, d = rows.shape
         self.rows, self.weights, self.n_clusters = rows, weights, n_clusters
-        self.frame, self.device, self.xp = frame, device, namespace(rows)
+        self.frame, self.device, self.xp = frame, device, device.xp
         self.operations: Operations = operations(rows)
         self.start()
-        threads = n_threads() if device.kind == "cpu" and n * d * n_clusters > _ONE_THREAD else 1
+        work = rows.shape[0] * self._width * n_clusters
+        threads = n_threads() if device.kind == "cpu" and work > _ONE_THREAD else 1
         self._workers = Workers(threads)
-        self._capacity = max(16, (1 << 21) // (n_clusters * d))
+        self._capacity = max(16, (1 << 21) // (n_clusters * rows.shape[1]))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
         self._held = ExitStack()
         self._one_blas_thread = False
@@ -116,8 +117,12 @@ class Plan:
     @cached_property
     def grid(self) -> Grid:
         """The lanes of the array bodies' passes and of k-means++."""
-        n, d = self.rows.shape
-        return make_grid(n, d, self.n_clusters, self.device.kind)
+        return make_grid(self.rows.shape[0], self._width, self.n_clusters, self.device.kind)
+
+    @property
+    def _width(self) -> int:
+        """Numbers of a row that a pass reads."""
+        return self.rows.width if isinstance(self.rows, SparseRows) else self.rows.shape[1]
 
     @cached_property
     def _block(self) -> int:
@@ -154,7 +159,7 @@ class Plan:
     def start(self) -> None:
         """Forget the labels of an earlier run."""
         shape = self.rows.shape[:1]
-        self.labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.rows))
+        self.labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.frame.shift))
         self._lanes: Any = None
         self._bounds: Bounds | None = None
         self._age, self._moved = 0, 0
@@ -167,7 +172,7 @@ class Plan:
         indices : array of shape (m,), integers, on the host
         weights : array of shape (m,) float64, on the host, or None for ones
         """
-        rows = rows_at(self.rows, to_device(indices, self.device))
+        rows = take(self.rows, to_device(indices, self.device))
         weights = None if weights is None else to_device(weights, self.device)
         return Plan(rows, weights, self.n_clusters, self.frame, self.device)
 
@@ -180,6 +185,24 @@ class Plan:
         first = self._lanes is None  # all labels are new in the first pass; that tells nothing of the next
         self.labels, self._lanes, self._moved = step.labels, step.lanes, 0 if first else changed
         self._age = 0 if step.exact else self._age + 1
+
+    @property
+    def result_dtype(self) -> type:
+        """The dtype of published centres."""
+        return result_dtype(self.rows.rows if isinstance(self.rows, UnitRows) else self.rows)
+
+    def place(self, centers: Any, otherwise: Any = None) -> Any:
+        """Centres where they have to be: anywhere, or for cosines on the unit sphere.
+
+        Parameters
+        ----------
+        centers : array of shape (k, d), float64
+        otherwise : array of shape (k, d), float64, optional
+            What stands for centres without a direction; themselves when None.
+        """
+        if not self.frame.spherical:
+            return centers
+        return directions(centers, centers if otherwise is None else otherwise)
 
     # --- passes -------------------------------------------------------------------------------
 
@@ -317,31 +340,28 @@ class Plan:
 
     def nearest_other(self, labels: Any, centers: Any) -> Any:
         """Distance from each row to the nearest centre that is not its own, (n,) float64."""
-        xp, precise = self.xp, self.frame.precise()
-        seen = (centers - precise.shift) * precise.scale
+        xp = self.xp
         clusters = xp.arange(centers.shape[0], dtype=labels.dtype, **placement(labels))
         out = xp.empty(labels.shape, dtype=xp.float64, **placement(labels))
 
         def lane(number: int, space: Workspace) -> None:
             for a, b in self.grid.lanes[number]:
-                squared = squared_distances(local(self.rows[a:b, :], precise), seen)
+                squared = self.operations.squared_to_all(self.rows[a:b, :], self.frame, centers)
                 others = xp.where(labels[a:b, None] == clusters[None, :], xp.inf, squared)
-                out[a:b] = xp.sqrt(xp.min(others, axis=1)) / precise.scale
+                out[a:b] = xp.sqrt(xp.min(others, axis=1)) / self.frame.scale
 
         self._sweep(lane)
         return out
 
     def distances(self, centers: Any, dtype: Any) -> Any:
         """Distances from each row to each centre, (n, k), for `transform`."""
-        precise = self.frame.precise()
-        seen = (centers - precise.shift) * precise.scale
         shape = (self.rows.shape[0], centers.shape[0])
-        out = self.xp.empty(shape, dtype=dtype, **placement(self.rows))
+        out = self.xp.empty(shape, dtype=dtype, **placement(self.frame.shift))
 
         def lane(number: int, space: Workspace) -> None:
             for a, b in self.grid.lanes[number]:
-                squared = squared_distances(local(self.rows[a:b, :], precise), seen)
-                out[a:b, :] = self.xp.astype(self.xp.sqrt(squared) / precise.scale, dtype)
+                squared = self.operations.squared_to_all(self.rows[a:b, :], self.frame, centers)
+                out[a:b, :] = self.xp.astype(self.xp.sqrt(squared) / self.frame.scale, dtype)
 
         self._sweep(lane)
         return out
@@ -370,7 +390,8 @@ class Plan:
     def _step_in_one(self, centers: Any, add: str) -> Step:
         """A step by a kernel that runs the whole pass."""
         n, d = self.rows.shape
-        if self._bounds is None and self.device.kind == "cpu" and worth_keeping(d, self.n_clusters):
+        keeps = self.device.kind == "cpu" and not isinstance(self.rows, SparseRows)
+        if self._bounds is None and keeps and worth_keeping(d, self.n_clusters):
             self._bounds = Bounds(n, d, self.n_clusters)
             self._hold_blas()  # it separates the centres
         found = self._pass(centers, add, inertia=False)
@@ -453,7 +474,7 @@ def _plus(total: Partial | None, more: Partial) -> Partial:
 
 def _side_by_side(lanes: Any) -> Partial:
     """The same of lanes that lie in one array."""
-    return Partial(*(sums.sum(axis=0) for sums in lanes))
+    return Partial(*(sums[0] if len(sums) == 1 else sums.sum(axis=0) for sums in lanes))
 
 
 def _total(lanes: Sequence[Partial]) -> Partial:

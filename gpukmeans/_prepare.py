@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,15 @@ import numpy as np
 from ._device import Device, is_single, scope, to_device, to_host
 from ._frame import Frame
 from ._plan import Moments, Plan
+from ._rows import is_sparse, on_device, on_the_sphere
 
 _SAMPLE = 512  # rows that the reference point is taken from
 
+# What is done with the rows so that distances between them are those of a metric.
+_METRICS: dict[str, Callable[[Any], Any]] = {"euclidean": lambda rows: rows, "cosine": on_the_sphere}
 
-def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan, Moments]:
+
+def prepare(X: Any, weights: Any, n_clusters: int, device: Device, metric: str = "euclidean") -> tuple[Plan, Moments]:
     """A plan for fitting rows on a device, and the moments of the rows.
 
     Parameters
@@ -22,8 +27,10 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan
     weights : array of shape (n,) float64, anywhere, or None
     n_clusters : int
     device : Device
+    metric : {"euclidean", "cosine"}
+        "cosine" puts the rows on the unit sphere.
     """
-    with scope(device), _about_sample(X, weights, n_clusters, device)[0] as plan:
+    with scope(device), _about_sample(X, weights, n_clusters, device, metric)[0] as plan:
         moments = plan.moments()
         plan.frame = plan.frame._replace(scale=_scale(moments.peak))
         return plan, moments
@@ -35,32 +42,37 @@ def prepare_for_batches(X: Any, weights: Any, n_clusters: int, device: Device) -
     Rows that are much larger than the sample cost time, not accuracy: direct differences decide them.
     """
     with scope(device):
-        plan, farthest = _about_sample(X, weights, n_clusters, device)
+        plan, farthest = _about_sample(X, weights, n_clusters, device, "euclidean")
         plan.frame = plan.frame._replace(scale=_scale(farthest))
         return plan
 
 
-def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device) -> tuple[Plan, float]:
+def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device, metric: str) -> tuple[Plan, float]:
     """A plan that looks at the rows from near the middle of a sample, in their own units; and see `_reference`."""
-    rows = to_device(X, device)
-    xp = device.xp
-    dtype = xp.float32 if is_single(rows.dtype) else xp.float64
-    shift, farthest = _reference(rows, dtype)
+    rows = _METRICS[metric](on_device(X, device))
     weights = None if weights is None else to_device(weights, device)
-    return Plan(rows, weights, n_clusters, Frame(to_device(shift, device), 1.0, dtype), device), farthest
+    dtype = device.xp.float32 if is_single(rows.dtype) else device.xp.float64
+    shift, farthest = _origin(X) if is_sparse(X) else _reference(rows, dtype)
+    frame = Frame(to_device(shift, device), 1.0, dtype, metric == "cosine")
+    return Plan(rows, weights, n_clusters, frame, device), farthest
 
 
-def plan_about(X: Any, centers: Any, device: Device) -> Plan:
+def plan_about(X: Any, centers: Any, device: Device, metric: str = "euclidean") -> Plan:
     """A plan for assigning rows to given centres (`predict`, `transform`, `score`)."""
     with scope(device):
-        rows = to_device(X, device)
+        rows = _METRICS[metric](on_device(X, device))
         xp = device.xp
         dtype = xp.float32 if is_single(rows.dtype) else xp.float64
         host = to_host(centers).astype(np.float64)
-        shift, _ = _reference(host, dtype)
+        shift, _ = _origin(X) if is_sparse(X) else _reference(host, dtype)
         scale = _scale(float(np.abs(host - shift).max()))
-        frame = Frame(to_device(shift, device), scale, dtype)
+        frame = Frame(to_device(shift, device), scale, dtype, metric == "cosine")
         return Plan(rows, None, centers.shape[0], frame, device)
+
+
+def _origin(X: Any) -> tuple[np.ndarray, float]:
+    """Zero, where sparse rows are looked at from, (d,) float64; and the largest of their entries."""
+    return np.zeros(X.shape[1]), float(abs(X.data).max()) if X.data.size else 0.0
 
 
 def _reference(rows: Any, dtype: Any) -> tuple[np.ndarray, float]:

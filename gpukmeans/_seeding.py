@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ._device import rows_at, to_device, to_host
+from ._device import to_device, to_host
 from ._plan import Plan
+from ._rows import dense, take
 
 
 def plus_plus(
@@ -69,7 +70,7 @@ def random_rows(
 
 def take_rows(plan: Plan, indices: Any) -> Any:
     """Rows of the plan as float64 centres, (k, d), on the plan's device."""
-    return plan.xp.astype(rows_at(plan.rows, to_device(indices, plan.device)), plan.xp.float64)
+    return dense(take(plan.rows, to_device(indices, plan.device)))
 
 
 def host_indices(indices: Any) -> np.ndarray:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import Device, scope, to_device
+from ._device import Device, scope
 from ._distances import Cells, operations
+from ._rows import on_device
 from ._threads import Workers, n_threads, one_blas_thread
 
 _FEW_ROWS = 1024  # up to here threads cost more than they save
@@ -56,7 +57,7 @@ def silhouettes(X: Any, labelings: Sequence[Labeling], device: Device) -> list[n
             values[i, rows] = _reduce(own, one.codes[rows], one.sizes)
 
     with scope(device), one_blas_thread():
-        rows = to_device(X, device)
+        rows = on_device(X, device)
         workers = Workers(n_threads() if device.kind == "cpu" and cells.order.size > _FEW_ROWS else 1)
         try:
             operations(rows).distance_sums(rows, cells, done, workers)

@@ -9,7 +9,17 @@ from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
-from ._device import adopt, home_of, is_device_array, is_foreign, namespace, result_dtype, scope, to_host
+from ._device import (
+    adopt,
+    home_of,
+    is_cupy_sparse,
+    is_device_array,
+    is_foreign,
+    namespace,
+    result_dtype,
+    scope,
+    to_host,
+)
 
 # Largest magnitude whose square, summed over a great many rows, still fits into float64.
 LARGEST = 1e140
@@ -36,11 +46,9 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
         if estimator is not None:
             _check_feature_count(X, estimator, reset)
         return X
-    if issparse(X):
-        raise TypeError(
-            "Sparse data was passed for X, but dense data is required. "
-            "Sparse rows are not supported yet: pass X.toarray() if it fits into memory."
-        )
+    if is_cupy_sparse(X):
+        with scope(home_of(X)):
+            return _check_sparse_device_rows(X, estimator, reset, min_samples)
     if type(X).__name__ == "LazyFrame":
         raise TypeError("X is a lazy frame, which has no rows before it is collected. Pass X.collect().")
     X = adopt(X)
@@ -48,17 +56,29 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
         with scope(home_of(X)):
             return _check_device_rows(X, estimator, reset, min_samples)
     options: dict[str, Any] = {
-        "dtype": "numeric",
+        "accept_sparse": "csr",
+        "dtype": [np.float64, np.float32] if issparse(X) or hasattr(X, "sparse") else "numeric",
         "order": None,
         "copy": False,
         "ensure_min_samples": min_samples,
     }
     X = check_array(X, **options) if estimator is None else validate_data(estimator, X, reset=reset, **options)
+    if issparse(X):
+        _check_magnitude(X.data, "X")
+        return _each_once(X)
     if X.dtype.kind == "O":  # columns of a table that is not pandas'
         X = check_array(X, **{**options, "dtype": np.float64}, input_name="X")
     if X.dtype.kind not in "fiub":
         raise ValueError(f"X has dtype {X.dtype}, but rows of real numbers are needed. Convert it to float64 first.")
     _check_magnitude(X, "X")
+    return X
+
+
+def _each_once(X: Any) -> Any:
+    """Sparse rows with no entry stored in two parts, which would have two squares; a copy only if there is one."""
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
     return X
 
 
@@ -93,30 +113,49 @@ def _check_magnitude(values: Any, name: str) -> None:
 
 def _check_device_rows(X: Any, estimator: Any, reset: bool, min_samples: int) -> Any:
     """The same checks on an array of another namespace, where it lives; one flag is read back."""
-    xp = namespace(X)
+    _check_shape(X, min_samples)
+    _check_values(X, X.dtype)
+    if "bool" in str(X.dtype):
+        X = namespace(X).astype(X, namespace(X).float64)
+    if estimator is not None:
+        _check_feature_count(X, estimator, reset)
+    return X
+
+
+def _check_sparse_device_rows(X: Any, estimator: Any, reset: bool, min_samples: int) -> Any:
+    """The same of CuPy's sparse rows: CSR of float32 or float64, as scikit-learn makes of SciPy's."""
+    _check_shape(X, min_samples)
+    _check_values(X.data, X.dtype)
+    X = X.tocsr()
+    if X.dtype.name not in ("float32", "float64"):
+        X = X.astype(np.float64)
+    if estimator is not None:
+        _check_feature_count(X, estimator, reset)
+    return _each_once(X)
+
+
+def _check_shape(X: Any, min_samples: int) -> None:
     if X.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {X.ndim}D array instead. Reshape your data either using "
             "reshape(X, (-1, 1)) if it has a single feature or reshape(X, (1, -1)) if it is a single sample."
         )
-    name = str(X.dtype)
-    if "complex" in name:
-        raise ValueError(f"Complex data not supported\nX has dtype {name}; pass its real part or its modulus.")
     if X.shape[0] < min_samples or X.shape[1] < 1:
         kind, length = ("sample", X.shape[0]) if X.shape[0] < min_samples else ("feature", X.shape[1])
         least = min_samples if kind == "sample" else 1
         raise ValueError(
             f"Found array with {length} {kind}(s) (shape={tuple(X.shape)}) while a minimum of {least} is required."
         )
-    if "float" in name and not bool(xp.all(xp.isfinite(X))):
-        what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"
+
+
+def _check_values(values: Any, dtype: Any) -> None:
+    xp, name = namespace(values), str(dtype)
+    if "complex" in name:
+        raise ValueError(f"Complex data not supported\nX has dtype {name}; pass its real part or its modulus.")
+    if "float" in name and not bool(xp.all(xp.isfinite(values))):
+        what = "NaN" if bool(xp.any(xp.isnan(values))) else "infinity"
         raise ValueError(f"Input X contains {what}.\nRemove or fill those rows before clustering.")
-    _check_magnitude(X, "X")
-    if "bool" in name:
-        X = xp.astype(X, xp.float64)
-    if estimator is not None:
-        _check_feature_count(X, estimator, reset)
-    return X
+    _check_magnitude(values, "X")
 
 
 def _check_feature_count(X: Any, estimator: Any, reset: bool) -> None:

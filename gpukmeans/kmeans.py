@@ -16,7 +16,7 @@ from ._device import Device, home_of, result_dtype, to_device, to_host
 from ._estimator import BaseKMeans
 from ._lloyd import Fit, lloyd
 from ._prepare import prepare
-from ._validation import check_centers, check_n_clusters, check_rows, check_weights
+from ._validation import check_n_clusters, check_rows, check_weights
 
 # What `verbose` prints for an iteration: scikit-learn's lines, to the full stop.
 _LINES = {"lloyd": "Iteration {}, inertia {}.", "elkan": "Iteration {}, inertia {}"}
@@ -57,6 +57,10 @@ default='k-means++'
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
         Where the arithmetic happens. 'auto' follows an input that lives on a device; host data goes to
         the first usable CUDA device if the problem is large enough. 'cuda' never falls back.
+    metric : {'euclidean', 'cosine'}, default='euclidean'
+        'cosine' is spherical k-means (Dhillon and Modha, 2001): rows count by their direction alone, centres
+        are directions (of length 1), and labels are those of the largest cosine. All distances are
+        between points on the unit sphere: the square of one is 2 (1 - cosine). Rows of zeros are refused.
 
     Attributes
     ----------
@@ -82,6 +86,9 @@ default='k-means++'
 
     D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
 
+    I. S. Dhillon and D. S. Modha, "Concept decompositions for large sparse text data using clustering", Machine
+    Learning 42 (2001).
+
     Examples
     --------
     >>> import numpy as np
@@ -101,6 +108,7 @@ default='k-means++'
         **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "metric": [StrOptions({"euclidean", "cosine"})],
     }
 
     def __init__(
@@ -116,6 +124,7 @@ default='k-means++'
         copy_x=True,
         algorithm="lloyd",
         device="auto",
+        metric="euclidean",
     ):
         self.n_clusters = n_clusters
         self.init = init
@@ -127,6 +136,7 @@ default='k-means++'
         self.copy_x = copy_x
         self.algorithm = algorithm
         self.device = device
+        self.metric = metric
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -134,9 +144,10 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows of any real dtype and memory layout; NumPy, CuPy or another array-API array, a data
-            frame, a list of lists.
+            frame, a list of lists; SciPy's or CuPy's sparse rows, which are converted to CSR of float32 or
+            float64 if they are not.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights, used in seeding, centres and inertia.
@@ -168,10 +179,10 @@ default='k-means++'
             )
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
-        given = check_centers(self.init, X, k) if self._init_is_array() else None
+        given = self._check_init(self.init, X) if self._init_is_array() else None
         device = self._where_to_fit(X, k)
         line = _LINES["lloyd" if k == 1 else self.algorithm] if self.verbose else ""
-        plan, moments = prepare(X, weights, k, device)
+        plan, moments = prepare(X, weights, k, device, self.metric)
         with plan:
             best: Any = None
             for _ in range(n_init):
@@ -184,6 +195,16 @@ default='k-means++'
                     best = run
             self._publish(best, X, home, device)
         return self
+
+    def _check_init(self, centers: Any, X: Any) -> np.ndarray:
+        """For cosines they need directions, too."""
+        centers = super()._check_init(centers, X)
+        if self.metric == "cosine" and not centers.any(axis=1).all():
+            raise ValueError(
+                f"init has a centre of zeros (number {int(centers.any(axis=1).argmin())}), but metric='cosine' needs "
+                "centres that have a direction. Give other ones, or use metric='euclidean'."
+            )
+        return centers
 
     def _publish(self, best: Fit, X: Any, home: Device, device: Device) -> None:
         """Set the fitted attributes, where they are at home."""

@@ -19,6 +19,7 @@ from ._device import home_of, namespace, resolve, scope, to_device, to_host
 from ._lloyd import update_centers
 from ._matching import match_labels, matched_accuracy, matched_confusion_matrix
 from ._prepare import prepare
+from ._rows import is_sparse, n_entries
 from ._silhouette import labeling, silhouettes
 from ._validation import check_centers, check_labels, check_n_clusters, check_rows
 from .kmeans import KMeans
@@ -65,7 +66,7 @@ def wcss_curve(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     ks : iterable of int, or int
         Numbers of clusters, each from 1 to n_samples.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
@@ -126,7 +127,7 @@ def silhouette_samples(X: Any, labels: Any, *, device: str = "auto") -> Any:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
         Cluster of each row, of any type; 2 to n_samples - 1 different ones.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
@@ -154,7 +155,7 @@ def silhouette_samples(X: Any, labels: Any, *, device: str = "auto") -> Any:
     """
     rows = check_rows(X)
     codes = _check_clusters(labels, rows.shape[0])
-    place = resolve(device, rows, float(rows.shape[0]) ** 2 * rows.shape[1])
+    place = resolve(device, rows, float(rows.shape[0]) * n_entries(rows))
     (values,) = silhouettes(rows, [labeling(codes)], place)
     return to_device(values, home_of(X))
 
@@ -166,7 +167,7 @@ def silhouette_score(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
     sample_size : int, optional
         Rows to draw without replacement, as :func:`sklearn.metrics.silhouette_score` draws them;
@@ -194,7 +195,7 @@ def silhouette_score(
         labels = check_labels(labels, X.shape[0])
         drawn = check_random_state(random_state).permutation(X.shape[0])[:sample_size]
         with scope(home_of(X)):
-            X = namespace(X).take(X, to_device(drawn, home_of(X)), axis=0)
+            X = X[drawn] if is_sparse(X) else namespace(X).take(X, to_device(drawn, home_of(X)), axis=0)
         labels = labels[drawn]
     return float(np.mean(to_host(silhouette_samples(X, labels, device=device))))
 
@@ -207,7 +208,7 @@ def silhouette_curve(X: Any, labelings: Iterable[Any], *, device: str = "auto") 
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labelings : iterable of array-like of shape (n_samples,)
         Each of 2 to n_samples - 1 clusters.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
@@ -227,7 +228,7 @@ def silhouette_curve(X: Any, labelings: Iterable[Any], *, device: str = "auto") 
     codes = [labeling(_check_clusters(labels, X.shape[0])) for labels in labelings]
     if not codes:
         raise ValueError("labelings is empty: give one array of labels for each clustering to judge.")
-    place = resolve(device, X, float(X.shape[0]) ** 2 * X.shape[1])
+    place = resolve(device, X, float(X.shape[0]) * n_entries(X))
     return np.array([values.mean() for values in silhouettes(X, codes, place)])
 
 
@@ -236,7 +237,7 @@ def simplified_silhouette_score(X: Any, labels: Any, centers: Any = None, *, dev
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 clusters.
     centers : array-like of shape (n_clusters, n_features), optional
@@ -275,7 +276,7 @@ def variance_ratio(X: Any, labels: Any, *, device: str = "auto") -> float:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
     labels : array-like of shape (n_samples,)
         2 to n_samples - 1 clusters.
     device : {'auto', 'cpu', 'cuda', 'cuda:N'}, default='auto'
@@ -312,7 +313,7 @@ def variance_ratio(X: Any, labels: Any, *, device: str = "auto") -> float:
 def _grouped(X: Any, codes: np.ndarray, device: str) -> Iterator[tuple[Any, Any, Any]]:
     """A plan for the rows, the codes on its device, and the means of the clusters (k, d) float64."""
     k = int(codes.max()) + 1
-    place = resolve(device, X, float(X.shape[0]) * X.shape[1] * k)
+    place = resolve(device, X, float(n_entries(X)) * k)
     plan, moments = prepare(X, None, k, place)
     with plan:
         own = to_device(codes.astype(np.int32), place)

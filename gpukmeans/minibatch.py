@@ -14,11 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from ._batches import Draws, Progress, Stream, run
-from ._device import Device, home_of, result_dtype, rows_at, to_device, to_host
+from ._device import Device, home_of, result_dtype, to_device, to_host
 from ._estimator import BaseKMeans
 from ._lloyd import rounded
 from ._plan import Plan
 from ._prepare import prepare_for_batches
+from ._rows import some_of
 from ._validation import check_centers, check_n_clusters, check_rows, check_weights
 
 
@@ -159,7 +160,7 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows of any real dtype and memory layout; NumPy, CuPy or another array-API array, a data
             frame, a list of lists.
         y : ignored
@@ -186,7 +187,7 @@ default='k-means++'
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows of the batch, at least `n_clusters` in the first one.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
@@ -298,7 +299,7 @@ default='k-means++'
                 "Give a larger init_size, centres as init, or leave rows without weight out."
             )
         with plan.part(which, some) as part:
-            rows = rows_at(X, to_device(which, home_of(X)))
+            rows = some_of(X, which)
             return self._initial_centers(rows, part, given, random_state, some)
 
     def _stream(self, centers: Any, weights: np.ndarray, since: int) -> Stream:

@@ -580,11 +580,12 @@ def test_to_the_cpu():
 
 def test_parameters():
     changed = {"n_clusters": 3, "init": "random", "n_init": 2, "max_iter": 7, "tol": 0.5, "verbose": 0}
-    changed |= {"random_state": 4, "copy_x": False, "algorithm": "elkan", "device": "cpu"}
+    changed |= {"random_state": 4, "copy_x": False, "algorithm": "elkan", "device": "cpu", "metric": "cosine"}
     model = KMeans().set_params(**changed)
     assert model.get_params() == changed
     theirs = sklearn.cluster.KMeans().get_params()
-    assert {name: value for name, value in KMeans().get_params().items() if name != "device"} == theirs
+    ours = KMeans().get_params()
+    assert {name: value for name, value in ours.items() if name not in ("device", "metric")} == theirs
     assert repr(KMeans(3, device="cpu")) == "KMeans(device='cpu', n_clusters=3)"
     fresh = clone(model.fit(X))
     assert fresh.get_params() == changed

@@ -21,14 +21,17 @@ MODULES = sorted(
 # Lower floors first; a module imports from its own floor or below.
 FLOORS = [
     {"_device", "_threads"},
-    {"_frame"},
+    {"_frame", "_rows"},
     {"_bounds"},
     {
         "_kernels",
         "_kernels.cpu",
+        "_kernels.cpu.csr",
         "_kernels.cpu.pairs",
         "_kernels.cpu.passes",
         "_kernels.cpu.plus_plus",
+        "_kernels.csr",
+        "_kernels.csr_scipy",
         "_kernels.cuda",
         "_kernels.cuda.compile",
         "_kernels.cuda.pairs",

@@ -45,6 +45,8 @@ def failure(action: Any) -> Exception:
 
 def content(data: Any) -> bytes:
     """All bytes of the values, and of the names if they have any."""
+    if sparse.issparse(data):  # SciPy notes on them what it found out
+        data = data.toarray()
     return pickle.dumps(data.to_dict("list") if isinstance(data, pd.DataFrame) else data)
 
 
@@ -130,22 +132,34 @@ def test_rows(name):
         assert isinstance(error, type(theirs))
 
 
-@pytest.mark.parametrize("form", ["csr_array", "csc_matrix", "coo_array", "csr_matrix"])
-def test_sparse_rows(form):
-    rows = getattr(sparse, form)(np.where(X > 0, X, 0.0))
-    message = str(refused(rows, TypeError, r"not supported yet"))
-    assert "dense data is required" in message
-    assert "X.toarray()" in message
+def spoilt(value, form=sparse.csr_array):
+    rows = form(np.where(X > 0, X, 0.0))
+    rows.data[3] = value
+    return rows
+
+
+SPARSE = {
+    "NaN": Case(spoilt(np.nan), "contains NaN"),
+    "infinity": Case(spoilt(np.inf, sparse.csc_matrix), "contains infinity"),
+    "huge": Case(spoilt(1e200), "Scale the data", parity=False),
+    "complex": Case(spoilt(1.0).astype(complex), "Complex data not supported"),
+    "one dimension": Case(sparse.coo_array(X[0]), "2D"),
+    "no rows": Case(sparse.csr_array((0, 3)), "minimum of 1 is required"),
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_rows(name):
+    case = SPARSE[name]
+    error = refused(case.rows, case.error, case.match)
+    if case.parity:
+        assert first_line(error) == first_line(scikit_learn_refuses(case.rows))
     fitted = KMeans(2, random_state=0).fit(X)
-    for action in (fitted.predict, fitted.transform, fitted.score):
-        with pytest.raises(TypeError, match=r"not supported yet"):
-            action(rows)
-    with pytest.raises(TypeError, match=r"not supported yet"):
-        kmeans_plusplus(rows, 2)
-    with pytest.raises(TypeError, match=r"not supported yet"):
-        metrics.silhouette_score(rows, LABELS)
-    with pytest.raises(TypeError, match=r"not supported yet"):
-        metrics.wcss_curve(rows, [2])
+    for action in (fitted.predict, fitted.transform, fitted.score, lambda rows: kmeans_plusplus(rows, 2)):
+        with pytest.raises(case.error, match=case.match):
+            action(case.rows)
+    with pytest.raises(case.error, match=case.match):
+        metrics.silhouette_score(case.rows, LABELS)
 
 
 def too_large(action: Any) -> None:

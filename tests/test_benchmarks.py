@@ -25,6 +25,7 @@ import passes
 import peers
 import results
 import run
+import sparse
 
 from gpukmeans._kernels.cpu import native
 
@@ -463,3 +464,21 @@ def test_words_that_the_race_does_not_know(words, told, capsys):
         minibatch.main(words)
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
+
+
+# --- sparse rows ----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
+def test_sparse_rows_race_and_answer_alike(script_path, capsys, monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_KERNELS", "1")  # which the contestants set, and is put back
+    words = "--rows 300 --features 200 --entries 10 --clusters 3 --repeat 1 --iterations 4 --dtype float64"
+    assert sparse.main(words.split()) == 0
+    told, *contestants = capsys.readouterr().out.splitlines()
+    assert told.startswith("300 x 200, 3000 entries, float64")
+    assert [line.split()[0] for line in contestants] == list(sparse.CONTESTANTS)
+    inertias = [float(line.partition("inertia ")[2].split()[0]) for line in contestants]
+    assert inertias == pytest.approx([inertias[0]] * 3, rel=1e-9)
+    rows = sparse.make(50, 200, 10, 3, "float32")
+    assert (np.diff(rows.indptr) == 10).all()
+    assert rows.has_canonical_format

@@ -199,6 +199,17 @@ def nan_in_init() -> np.ndarray:
     return init
 
 
+def long_indices() -> sparse.csr_array:
+    rows = sparse.csr_array(X)
+    rows.indices, rows.indptr = rows.indices.astype(np.int64), rows.indptr.astype(np.int64)
+    return rows
+
+
+def in_two_parts() -> sparse.csr_array:
+    rows = sparse.csr_array(X)
+    return sparse.csr_array((np.repeat(rows.data / 2, 2), np.repeat(rows.indices, 2), rows.indptr * 2), shape=X.shape)
+
+
 BEHAVIOURS: dict[str, Callable[[Any], Any]] = {
     "negative weights": lambda K: outcome(lambda: fitted(K, X, weights=-WEIGHTS, init=X[:2]))[0],
     "huge weights": lambda K: outcome(lambda: fitted(K, X, weights=np.full(60, 1e308), init=X[:2]))[0],
@@ -207,6 +218,8 @@ BEHAVIOURS: dict[str, Callable[[Any], Any]] = {
     "dates": lambda K: outcome(lambda: fitted(K, X.astype("datetime64[D]")))[0],
     "durations": lambda K: outcome(lambda: fitted(K, X.astype("timedelta64[D]")))[0],
     "sparse rows": lambda K: outcome(lambda: fitted(K, sparse.csr_array(X)))[0],
+    "sparse rows with long indices": lambda K: outcome(lambda: fitted(K, long_indices()))[0],
+    "entries in two parts": lambda K: round(fitted(K, in_two_parts(), init=X[:2]).inertia_, 9),
     "NaN in init": lambda K: outcome(lambda: fitted(K, X, init=nan_in_init()))[0],
     "after a failed fit": after_a_failed_fit,
     "what a callable gets": what_a_callable_gets,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import sklearn.cluster
+from scipy.sparse import issparse
 from sklearn.utils._test_common.instance_generator import _get_expected_failed_checks
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator, parametrize_with_checks
 
@@ -24,7 +25,7 @@ from gpukmeans import KMeans, MiniBatchKMeans
 
 
 def first_rows(X: Any, n_clusters: int, random_state: Any) -> Any:
-    return X[:n_clusters, :]
+    return X[:n_clusters, :].toarray() if issparse(X) else X[:n_clusters, :]
 
 
 class AsSingle:

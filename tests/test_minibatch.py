@@ -11,6 +11,7 @@ import sklearn.cluster
 import strict_cupy
 from cuda_standin import device
 from cuda_standin.marks import standin
+from scipy import sparse
 from sklearn.base import clone
 
 import gpukmeans._batches as batches
@@ -55,6 +56,24 @@ SETTINGS = {
     "none reassigned": {"reassignment_ratio": 0, "init": "random", "batch_size": 30},
     "no labels": {"compute_labels": False},
 }
+
+
+@pytest.mark.parametrize("kernels", ["1", "numpy", "0"])
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_sparse_rows(monkeypatch, kernels, init):
+    """The same batches of them, and the centres of the same rows as a dense array."""
+    monkeypatch.setenv("GPUKMEANS_KERNELS", kernels)
+    X = sparse.random_array((1500, 60), density=0.08, rng=np.random.default_rng(5), format="csr")
+    weights = np.random.default_rng(6).random(1500)
+    settings = {"n_clusters": 6, "init": init, "batch_size": 100, "random_state": 3}
+    ours = MiniBatchKMeans(**settings).fit(X, sample_weight=weights)
+    assert_same(ours, Theirs(**settings).fit(X, sample_weight=weights))
+    assert_same(ours, MiniBatchKMeans(**settings).fit(X.toarray(), sample_weight=weights))
+    ours, theirs = MiniBatchKMeans(**settings), Theirs(**settings)
+    for a in range(0, 1500, 100):  # sparse and dense in turn
+        batch = X[a : a + 100] if a % 200 else X[a : a + 100].toarray()
+        assert_same(ours.partial_fit(batch), theirs.partial_fit(batch))
+    assert np.array_equal(ours.predict(X), theirs.predict(X))
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])

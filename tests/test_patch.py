@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import subprocess
@@ -11,7 +10,6 @@ import types
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn.cluster
 from scipy import sparse
@@ -165,7 +163,6 @@ def test_subclasses_of_the_patched_class():
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.filterwarnings("ignore")
 def test_estimator_checks(name):
-    """Also those of sparse rows, which scikit-learn's class does."""
     allowed = _get_expected_failed_checks(original(name)())
     found = check_estimator(getattr(patch, name)(n_clusters=2, n_init=2, max_iter=5), on_fail=None, on_skip=None)
     failed = {each["check_name"] for each in found if each["status"] == "failed"}
@@ -204,45 +201,6 @@ def test_a_stream_of_dense_and_sparse_batches(first, dtype):
     np.testing.assert_allclose(model.cluster_centers_, theirs.cluster_centers_, rtol=tolerance, atol=tolerance)
     assert (model.n_steps_, model.device_) == (6, "cpu")
     assert np.array_equal(model.predict(SPARSE.astype(dtype)), model.predict(rows))
-
-
-# --- what we cannot do ----------------------------------------------------------------------------
-
-
-FORMS = {"csr": sparse.csr_array, "csc": sparse.csc_matrix, "pandas": pd.DataFrame.sparse.from_spmatrix}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_sparse_rows_are_scikit_learns(form):
-    rows = FORMS[form](SPARSE)
-    theirs = original()(**SETTINGS).fit(rows, sample_weight=np.arange(120.0))
-    with patched_sklearn():
-        model = sklearn.cluster.KMeans(**SETTINGS).fit(rows, sample_weight=np.arange(120.0))
-        assert np.array_equal(model.labels_, theirs.labels_)
-        assert np.array_equal(model.cluster_centers_, theirs.cluster_centers_)
-        assert (model.inertia_, model.n_iter_, model.device_) == (theirs.inertia_, theirs.n_iter_, "cpu")
-        for method in ("predict", "transform", "score"):
-            assert np.array_equal(getattr(model, method)(rows), getattr(theirs, method)(rows))
-
-
-def test_sparse_and_dense_rows_in_turn():
-    dense = SPARSE.toarray()
-    model = patch.KMeans(**SETTINGS).fit(dense)
-    assert np.array_equal(model.predict(SPARSE), model.labels_)
-    np.testing.assert_allclose(model.transform(SPARSE), model.transform(dense), rtol=1e-9)
-    assert model.score(SPARSE) == pytest.approx(-model.inertia_)
-    labels = model.fit(SPARSE).labels_
-    assert np.array_equal(model.predict(dense), labels)
-    assert model.score(dense) == pytest.approx(-model.inertia_)
-
-
-def test_one_reason_is_logged(caplog):
-    patch._log_sparse.cache_clear()
-    with caplog.at_level(logging.INFO, "gpukmeans"), patched_sklearn():
-        for _ in range(2):
-            sklearn.cluster.KMeans(**SETTINGS).fit(SPARSE).predict(SPARSE)
-    told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert told == ["gpukmeans: sparse rows are clustered by scikit-learn itself, for they are not supported yet"]
 
 
 # --- pickles --------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .._device import is_cupy
+from .._rows import SparseRows, UnitRows
 from . import cpu, cuda
 
 logger = logging.getLogger("gpukmeans")
@@ -27,6 +28,7 @@ OPERATIONS = (
     "accumulate",
     "accumulate_moves",
     "squared_to_own",
+    "squared_to_all",
     "lower_to",
     "seeding",
     "cluster_distance_sums",
@@ -39,8 +41,9 @@ OPERATIONS = (
     "loop",
 )
 
-# Operations that the others do, one by one, where there is no kernel for them.
-_OPTIONAL = ("accumulate_moves", "move_centers", "loop")
+# Operations that the others do, one by one, where there is no kernel for them, and one that only sparse rows have
+# a kernel for.
+_OPTIONAL = ("accumulate_moves", "move_centers", "loop", "squared_to_all")
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
 _WHOLE = {
@@ -52,6 +55,9 @@ _WHOLE = {
     "lower_to": "seeding",
     "cluster_distance_sums": "distance_sums",
 }
+
+# Kernels that read the rows where they lie.
+_OF_ARRAYS = ("seeding", "distance_sums", "loop")
 
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 
@@ -76,6 +82,12 @@ def check_environment() -> None:
 def find(op: str, array: Any) -> Callable[..., Any] | None:
     """The kernel for an operation on this kind of array, or None: the array body serves."""
     chosen = choice()
+    if isinstance(array, SparseRows):
+        from . import csr
+
+        return getattr(csr, op, None) if array.on_host else None
+    if isinstance(array, UnitRows):  # whose blocks are arrays of float64
+        return find(op, np.empty((0, 0))) if array.on_host and op not in _OF_ARRAYS else None
     if chosen == "1" and is_cupy(array):
         return cuda.lookup(op) if cuda.serves(array) else None
     if chosen == "0" or not isinstance(array, np.ndarray):

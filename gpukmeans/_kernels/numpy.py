@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import csc_array
 
-from .._frame import Frame, Nearest, Targets, doubt_limit, make_targets, nearest_directly, reach_bound
+from .._frame import Frame, Nearest, Targets, doubt_limit, first_of_each, make_targets, nearest_directly, reach_bound
 from .._threads import Workspace
 
 # One row in so many may be in doubt by a block's common bound before each row gets its own.
@@ -120,23 +120,17 @@ def _decide_again(rows: np.ndarray, frame: Frame, targets: Targets, space: Works
     Copies of a centre can never win against the first of them, so they are left out: otherwise
     every row of a cluster with a copy would have to be compared directly.
     """
+    if frame.spherical:
+        return nearest_directly(rows, targets.centers, spherical=True)
     if rows.size * targets.centers.shape[0] <= _FEW:
         difference = rows[:, None, :] - targets.centers  # float64, as the centres are
         return np.einsum("mkd,mkd->mk", difference, difference).argmin(axis=1)
-    keep = _first_of_each(targets)
+    keep = first_of_each(targets.centers, targets.augmented[:, -1])
     if frame.dtype == np.float64 and keep.size == targets.centers.shape[0]:
-        return nearest_directly(rows, targets.centers)
+        return nearest_directly(rows, targets.centers, frame.spherical)
     precise = frame.precise()
     found = nearest(rows, precise, make_targets(targets.centers[keep], precise), 0, None, space)
     return keep[found.labels]
-
-
-def _first_of_each(targets: Targets) -> np.ndarray:
-    """Indices of the distinct centres, each at its first place, ascending, int32."""
-    centers, norms = targets.centers, targets.augmented[:, -1]
-    if np.unique(norms).size == norms.size:  # the cheap and usual case
-        return np.arange(norms.size, dtype=np.int32)
-    return np.sort(np.unique(centers, axis=0, return_index=True)[1]).astype(np.int32)
 
 
 def accumulate(

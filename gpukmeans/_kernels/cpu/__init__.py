@@ -54,8 +54,10 @@ def serves(op: str, array: np.ndarray) -> bool:
     return array.dtype.kind in "fiub" and (op != "seeding" or taken_as_they_are(array))
 
 
-def taken_as_they_are(rows: np.ndarray) -> bool:
+def taken_as_they_are(rows: Any) -> bool:
     """Whether the kernels read these rows where they lie."""
+    if not isinstance(rows, np.ndarray):
+        return False
     size = rows.itemsize
     whole = all(step % size == 0 for step in rows.strides)
     return rows.dtype in (np.float32, np.float64) and rows.dtype.isnative and rows.flags.aligned and whole

@@ -1,5 +1,6 @@
 // The kernels of one instruction set. Built once for each: CMakeLists.txt gives the flags and
 // GPUKMEANS_ISA, which names the namespace and the table.
+#include "csr.h"
 #include "loop.h"
 #include "pairs.h"
 #include "seeding.h"
@@ -27,7 +28,13 @@ const Table table = {GPUKMEANS_TEXT(GPUKMEANS_ISA),
                      by_row<float>(),
                      by_row<double>(),
                      seeding_kernels<float>(),
-                     seeding_kernels<double>()};
+                     seeding_kernels<double>(),
+                     {{csr_kernels<float, i32>(), csr_kernels<float, i64>()},
+                      {csr_kernels<double, i32>(), csr_kernels<double, i64>()}},
+                     GPUKMEANS_VECTOR_BYTES,
+                     csr_table<float>,
+                     csr_table<double>,
+                     csr_squares};
 
 } // namespace GPUKMEANS_ISA
 } // namespace gpukmeans

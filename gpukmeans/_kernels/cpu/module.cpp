@@ -89,6 +89,7 @@ class Scratch {
 
 template <class T> using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
 template <class T> using Out = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+using Line = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>; // of one of several types
 using AnyRows = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
 
 template <class Array> auto data(const std::optional<Array> &array) {
@@ -152,7 +153,7 @@ class Pass {
 class SearchPass : public Pass {
   public:
     SearchPass(AnyRows rows, std::optional<In<double>> weights, In<double> shift, double scale, bool wide,
-               In<double> centers, In<double> local, In<double> norms, In<double> copied, double trust, double reach,
+               bool spherical, In<double> centers, In<double> local, In<double> norms, In<double> copied, double trust, double reach,
                Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
                std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
                std::optional<In<float>> far_, bool filter, int add, In<i64> edges, std::optional<Out<double>> sums,
@@ -166,6 +167,7 @@ class SearchPass : public Pass {
         search_.rows = rows_of(rows);
         search_.weights = data(weights);
         search_.frame = {shift.data(), scale};
+        search_.spherical = spherical;
         search_.targets = {k, centers.data(), targets_->data(), norms_->data(), copied.data(), trust, reach};
         search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
         search_.labels = labels.data();
@@ -443,6 +445,81 @@ void pair_sums(const AnyRows &rows, const In<i64> &order, const In<i64> &edges, 
         kernels.add_pairs(cells, of, {a, std::min(a + tile, cells.rows.n), nullptr, 0}, scratch.data());
 }
 
+// Sparse rows, and what can be done with some of them in the calling thread; see csr.h.
+class CsrRows {
+  public:
+    CsrRows(Line data, Line indices, In<i64> edges, std::optional<In<double>> lengths, i64 d)
+        : kernels_(active->csr[kind(data, nb::dtype<float>(), nb::dtype<double>())]
+                              [kind(indices, nb::dtype<i32>(), nb::dtype<i64>())]),
+          rows_{data.data(), indices.data(), edges.data(), gpukmeans::data(lengths),
+                static_cast<i64>(edges.shape(0)) - 1, d},
+          kept_(nb::make_tuple(data, indices, edges, lengths)) {}
+
+    i64 nearest(i64 first, i64 last, In<double> centers, In<double> high, In<double> low, Line table, Line norms,
+                double scale, double reach, Out<i32> labels) const {
+        nb::gil_scoped_release released;
+        const bool single = table.dtype() == nb::dtype<float>();
+        const i64 k = static_cast<i64>(centers.shape(0)), width = static_cast<i64>(norms.shape(0));
+        const CsrCenters c{k,           width,        centers.data(), high.data(), low.data(),
+                           table.data(), norms.data(), scale,          reach};
+        Scratch scratch(width * static_cast<i64>(sizeof(double)));
+        return (single ? kernels_.nearest_single : kernels_.nearest_precise)(rows_, first, last, c, labels.data(),
+                                                                              scratch.data());
+    }
+
+    void own(i64 first, i64 last, In<double> centers, In<double> high, In<double> low, In<i32> labels,
+             Out<double> out) const {
+        nb::gil_scoped_release released;
+        const CsrCenters c{static_cast<i64>(centers.shape(0)), 0, centers.data(), high.data(), low.data(), nullptr,
+                           nullptr, 1.0, 0.0};
+        kernels_.own(rows_, first, last, c, labels.data(), out.data());
+    }
+
+    void add(In<i64> which, In<double> factors, In<i64> edges, Out<double> sums) const {
+        nb::gil_scoped_release released;
+        kernels_.add(rows_, which.data(), factors.data(), edges.data(), static_cast<i64>(edges.shape(0)) - 1, sums.data());
+    }
+
+    void lower(i64 first, i64 last, In<double> table, In<double> norms, double scale, double noise, In<double> closest,
+               Out<double> out) const {
+        nb::gil_scoped_release released;
+        const i64 width = static_cast<i64>(table.shape(1));
+        const CsrPoints p{static_cast<i64>(norms.shape(0)), width, table.data(), norms.data(), scale, noise};
+        Scratch scratch(width * static_cast<i64>(sizeof(double)));
+        kernels_.lower(rows_, first, last, p, closest.data(), out.data(), last - first, scratch.data());
+    }
+
+  private:
+    static int kind(const Line &array, nb::dlpack::dtype first, nb::dlpack::dtype second) {
+        if (array.dtype() == first) return 0;
+        if (array.dtype() == second) return 1;
+        throw nb::type_error("entries have to be float32 or float64, their features int32 or int64");
+    }
+
+    const CsrKernels &kernels_;
+    const Csr rows_;
+    const nb::object kept_; // the arrays, so that they live as long as this does
+};
+
+// Entries a line of a table of k columns has: whole registers.
+i64 table_width(i64 k, i64 itemsize) {
+    const i64 step = active->table_width / itemsize;
+    return (k + step - 1) / step * step;
+}
+
+void fill_table(In<double> centers, In<double> factors, nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu> table) {
+    nb::gil_scoped_release released;
+    const auto fill = table.dtype() == nb::dtype<float>() ? active->single_table : active->double_table;
+    fill(centers.data(), factors.data(), static_cast<i64>(centers.shape(0)), static_cast<i64>(centers.shape(1)),
+         static_cast<i64>(table.shape(1)), table.data());
+}
+
+void squares(In<double> centers, Out<double> high, Out<double> low) {
+    nb::gil_scoped_release released;
+    active->squares(centers.data(), static_cast<i64>(centers.shape(0)), static_cast<i64>(centers.shape(1)), high.data(),
+                    low.data());
+}
+
 // Lloyd's whole loop and the last assignment: iterations done and inertia, or -1 for an iteration left to the
 // caller. In this thread.
 std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weights, In<double> shift, double scale,
@@ -508,15 +585,27 @@ NB_MODULE(_native, m) {
     m.def("pair_sums", &pair_sums, nb::kw_only(), "rows"_a, "order"_a, "edges"_a, "columns"_a, "tile"_a, "first"_a,
           "sums"_a, "Adds the distances from some rows to the cells; see PairPass.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
-        .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, In<double>, In<double>, In<double>,
-                      In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
+        .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, bool, In<double>, In<double>,
+                      In<double>, In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
                       std::optional<In<double>>, std::optional<In<double>>, std::optional<In<float>>,
                       std::optional<In<float>>, bool, int, In<i64>, std::optional<Out<double>>,
                       std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>, Out<i64>>(),
-             nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a, "local"_a,
+             nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "spherical"_a, "centers"_a, "local"_a,
              "norms"_a, "copied"_a, "trust"_a, "reach"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
              "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "add"_a, "edges"_a,
              "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a);
+    nb::class_<CsrRows>(m, "CsrRows")
+        .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,
+             "lengths"_a.none(), "n_features"_a)
+        .def("nearest", &CsrRows::nearest, "first"_a, "last"_a, "centers"_a, "high"_a, "low"_a, "table"_a, "norms"_a,
+             "scale"_a, "reach"_a, "labels"_a, "Label some rows; how many the products left in doubt.")
+        .def("own", &CsrRows::own, "first"_a, "last"_a, "centers"_a, "high"_a, "low"_a, "labels"_a, "out"_a)
+        .def("add", &CsrRows::add, "which"_a, "factors"_a, "edges"_a, "sums"_a)
+        .def("lower", &CsrRows::lower, "first"_a, "last"_a, "table"_a, "norms"_a, "scale"_a, "noise"_a, "closest"_a,
+             "out"_a);
+    m.def("table_width", &table_width, "n_columns"_a, "itemsize"_a, "Entries of a line: whole registers.");
+    m.def("fill_table", &fill_table, "centers"_a, "factors"_a, "table"_a, "Centres times factors, side by side.");
+    m.def("squares", &squares, "centers"_a, "high"_a, "low"_a, "Sums of squares in twice the digits.");
     nb::class_<SeedingPass>(m, "SeedingPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, double, Out<double>, i64>(), "rows"_a, "weights"_a.none(),
              "scale"_a, "closest"_a, "tile"_a)

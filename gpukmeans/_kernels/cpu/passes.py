@@ -43,6 +43,7 @@ def search_pass(request: Request, workers: Workers) -> Searched:
         "shift": frame.shift,
         "scale": frame.scale,
         "wide": bool(rows.dtype == np.float32 and frame.dtype == np.float64),
+        "spherical": frame.spherical,
         "centers": centers,
         "local": local,
         "norms": norms,

@@ -64,4 +64,12 @@ template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, c
     return sum;
 }
 
+// The product of a row with a centre in float64, with the sums of exact_distance.
+template <class Row> double exact_product(const Rows &rows, i64 i, const double *center) {
+    const Row *x = row_of<Row>(rows, i);
+    double sums[8] = {};
+    for (i64 q = 0; q < rows.d; q++) sums[q % 8] += rounded(static_cast<double>(x[q * rows.column_step]) * center[q]);
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 } // namespace gpukmeans::GPUKMEANS_ISA

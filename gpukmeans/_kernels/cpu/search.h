@@ -299,7 +299,7 @@ template <class Row, class T> class Lane {
         i32 label = 0;
         auto consider = [&](i64 j, T fast) {
             if (!(fast <= limit)) return;
-            const double distance = exact(i, j);
+            const double distance = s_.spherical ? -exact_product<Row>(rows_, i, s_.targets.exact + j * d_) : exact(i, j);
             if (distance < best) best = distance, label = static_cast<i32>(j);
         };
         if (cut_.style == Style::tiles) {

@@ -62,6 +62,7 @@ struct Search {
     Rows rows;
     const double *weights; // (n,) or null for ones
     Frame frame;
+    bool spherical;        // products decide, see _frame.nearest_directly
     Targets targets;
     Bounds bounds;
     i32 *labels; // (n,) in: of the pass before, -1 for none; out: of this one
@@ -172,6 +173,43 @@ struct Tile {
     i64 step;
 };
 
+// Sparse rows.
+struct Csr {
+    const void *data;    // (nnz,) float or double
+    const void *indices; // (nnz,) i32 or i64: features
+    const i64 *edges;    // (n + 1,): the entries of row i are those from edges[i] to edges[i + 1]
+    const double *lengths; // (n,): what the rows are divided by, or null
+    i64 n, d;
+};
+
+// Centres made ready for a pass over sparse rows, see csr.Targets; T is the type of the products.
+struct CsrCenters {
+    i64 k, width;
+    const double *exact;      // (k, d)
+    const double *high, *low; // (k,) each: |c|^2 in twice the digits
+    const void *table;        // T (d, width): -2 c, times scale
+    const void *norms;        // T (width,): |c|^2 times scale squared; infinite for copies, and beyond k
+    double scale, reach;
+};
+
+// Points that sparse rows are compared with.
+struct CsrPoints {
+    i64 count, width;
+    const double *table; // (d, width): -2 y, times scale
+    const double *norms; // (count,): |y|^2 times scale squared
+    double scale, noise;
+};
+
+// Kernels for sparse rows of one type, with indices of one type.
+struct CsrKernels {
+    i64 (*nearest_single)(const Csr &, i64 first, i64 last, const CsrCenters &, i32 *labels, void *scratch);
+    i64 (*nearest_precise)(const Csr &, i64 first, i64 last, const CsrCenters &, i32 *labels, void *scratch);
+    void (*own)(const Csr &, i64 first, i64 last, const CsrCenters &, const i32 *labels, double *out);
+    void (*add)(const Csr &, const i64 *which, const double *factors, const i64 *edges, i64 clusters, double *sums);
+    void (*lower)(const Csr &, i64 first, i64 last, const CsrPoints &, const double *closest, double *out, i64 stride,
+                  void *scratch);
+};
+
 // Searching, for rows of one type and distances in another.
 struct Searching {
     i64 (*targets_bytes)(i64 k, i64 d);
@@ -199,6 +237,11 @@ struct Table {
     Searching precise; // double rows, double distances
     ByRow floats, doubles;
     SeedingKernels seed_floats, seed_doubles;
+    CsrKernels csr[2][2]; // float or double, i32 or i64
+    i64 table_width;      // bytes that the width of a table is a multiple of
+    void (*single_table)(const double *centers, const double *factors, i64 k, i64 d, i64 width, void *out);
+    void (*double_table)(const double *centers, const double *factors, i64 k, i64 d, i64 width, void *out);
+    void (*squares)(const double *centers, i64 k, i64 d, double *high, double *low);
 };
 
 } // namespace gpukmeans
