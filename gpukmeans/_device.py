@@ -7,6 +7,7 @@ the array module of an array and writes array-API-standard code against it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from sklearn import get_config
 
 logger = logging.getLogger("gpukmeans")
 
-# `device="auto"` sends host data to a GPU from this n_samples * n_features * n_clusters on.
-# Arithmetic, not a measurement: twenty iterations of this size take a CPU core about a second,
-# which is what a first CUDA context and its kernels cost.
+# `device="auto"` sends host data to a GPU from this n_samples * n_features * n_clusters on, unless the environment
+# says another number (see `bound`). Arithmetic, not a measurement: twenty iterations of this size take a CPU core
+# about a second, which is what a first CUDA context and its kernels cost.
 WORTH_A_GPU = 1_000_000_000
 
 _INSTALL = "install CuPy with: python -m pip install 'gpukmeans[cuda12x]' (or 'gpukmeans[cuda13x]')"
@@ -222,6 +223,38 @@ def _cuda_scope(device: Device) -> Iterator[None]:
 # --- choosing a device ------------------------------------------------------------------------
 
 
+class Bound(NamedTuple):
+    """The size of a problem from which "auto" sends host data to a GPU."""
+
+    work: float  # n_samples * n_features * n_clusters
+    source: str  # where the number comes from
+
+
+@cache
+def bound() -> Bound:
+    """`GPUKMEANS_WORTH_A_GPU`, read once, or the built-in `WORTH_A_GPU`.
+
+    Raises
+    ------
+    ValueError
+        If the variable is set to something else than a number from 0 on, or `inf`.
+    """
+    text = os.environ.get("GPUKMEANS_WORTH_A_GPU", "").strip()
+    if not text:
+        return Bound(WORTH_A_GPU, "built in")
+    try:
+        work = float(text)
+    except ValueError:
+        work = -1.0
+    if not work >= 0:
+        raise ValueError(
+            f"GPUKMEANS_WORTH_A_GPU={text!r}, but it is the n_samples * n_features * n_clusters from which "
+            "device='auto' uses a GPU: a number such as 1e9, 0 (always) or inf (never). `gpukmeans compare --sweep n` "
+            "measures it."
+        )
+    return Bound(work, "GPUKMEANS_WORTH_A_GPU")
+
+
 def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
     """Choose where to compute.
 
@@ -229,7 +262,7 @@ def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
     ----------
     device : {"auto", "cpu", "cuda", "cuda:N"}
         "auto" stays where X lives if that is a device; host data goes to the first usable CUDA
-        device when `work` is at least `WORTH_A_GPU`, otherwise to the CPU. "cuda" never falls back.
+        device when `work` is at least `bound()`, otherwise to the CPU. "cuda" never falls back.
     X : array, optional
         The input.
     work : float, optional
@@ -261,8 +294,9 @@ def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
 
 
 def _auto(work: float | None) -> Device:
-    if work is not None and work < WORTH_A_GPU:
-        reason = f"n*d*k = {work:.3g} is below {WORTH_A_GPU:.0e}, where a GPU starts to pay"
+    least, source = bound()
+    if work is not None and work < least:
+        reason = f"n*d*k = {work:.3g} is below {least:.3g} ({source}), where a GPU starts to pay"
         return CPU._replace(reason=reason)
     _, why_not = _cuda_state()
     if not why_not:
@@ -326,5 +360,5 @@ def describe() -> dict[str, Any]:
         "cuda": why_not or f"{count} usable device(s)",
         "devices": names,
         "auto": f"{choice.name}: {choice.reason}",
-        "bound": WORTH_A_GPU,
+        "bound": bound(),
     }

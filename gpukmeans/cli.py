@@ -80,11 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_environment() -> None:
-    """Refuse values of GPUKMEANS_KERNELS and GPUKMEANS_ISA that mean nothing before the work begins."""
-    from . import _kernels
+    """Refuse values of our environment variables that mean nothing before the work begins."""
+    from . import _device, _kernels
 
     try:
         _kernels.check_environment()
+        _device.bound()
     except ValueError as error:
         raise InputError(str(error)) from None
 
@@ -355,7 +356,8 @@ def _facts() -> list[tuple[str, list[tuple[str, str]]]]:
     state = _device.describe()
     devices = [("CuPy", state["cupy"] or "not installed"), ("CUDA", state["cuda"])]
     devices += [("device", name) for name in state["devices"]]
-    devices += [("device='auto' (large)", state["auto"])]
+    work, source = state["bound"]
+    devices += [("device='auto' (large)", state["auto"]), ("large is n*d*k from", f"{work:.3g} ({source})")]
     kinds = ["cpu", "cuda"] if state["devices"] else ["cpu"]
     kernels = [("compiled for the CPU", _kernels.compiled_state())]
     kernels += [(f"{kind}: {op}", name) for kind in kinds for op, name in _kernels.in_use(kind).items()]
