@@ -342,9 +342,38 @@ def _probe(cupy: Any) -> tuple[int, str]:
     return (count, "") if answer == 12 else (0, f"a test kernel gave {answer} instead of 12")
 
 
+def cuda_devices() -> tuple[list[Device], str]:
+    """The usable CUDA devices, and why there is none ('' if there is one)."""
+    count, why_not = _cuda_state()
+    return [_cuda_device(i, "") for i in range(count)], why_not
+
+
+def cuda_facts() -> dict[str, Any]:
+    """Devices, driver and versions, of JSON types; why no device can be used where none can."""
+    devices, why_not = cuda_devices()
+    if not devices:
+        return {"devices": [], "why_not": why_not}
+    cupy = devices[0].xp
+    runtime = cupy.cuda.runtime
+    facts = []
+    for device in devices:
+        found = runtime.getDeviceProperties(device.number)
+        facts.append(
+            {
+                "name": device.name,
+                "memory_mib": int(found["totalGlobalMem"]) >> 20,
+                "capability": f"{found['major']}.{found['minor']}",
+                "multiprocessors": int(found["multiProcessorCount"]),
+            }
+        )
+    versions = {"driver": runtime.driverGetVersion(), "runtime": runtime.runtimeGetVersion()}
+    told = {name: f"{value // 1000}.{value % 1000 // 10}" for name, value in versions.items()}
+    return {"devices": facts, "cupy": cupy.__version__, **told}
+
+
 def describe() -> dict[str, Any]:
     """Facts about devices for `gpukmeans doctor`."""
-    count, why_not = _cuda_state()
+    devices, why_not = cuda_devices()
     version = None
     if "not installed" not in why_not:
         try:
@@ -353,12 +382,11 @@ def describe() -> dict[str, Any]:
             version = cupy.__version__
         except ImportError:
             version = "does not import"
-    names = [_cuda_device(i, "").name for i in range(count)]
     choice = _auto(None)
     return {
         "cupy": version,
-        "cuda": why_not or f"{count} usable device(s)",
-        "devices": names,
+        "cuda": why_not or f"{len(devices)} usable device(s)",
+        "devices": [device.name for device in devices],
         "auto": f"{choice.name}: {choice.reason}",
         "bound": bound(),
     }
