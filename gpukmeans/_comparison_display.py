@@ -150,6 +150,8 @@ class DeviceComparisonDisplay:
         -------
         self : DeviceComparisonDisplay
         """
+        from matplotlib.ticker import NullFormatter
+
         names = list(self.run["contestants"])
         self.ax_ = ax = given_or_new(ax, 10.0, 1.6 + 0.42 * len(names))
         self.figure_ = ax.figure
@@ -166,6 +168,7 @@ class DeviceComparisonDisplay:
             ax.set_xscale("log")
             ax.set_xlim(min(ends) / 2, max(ends) * 1.3)
             ax.xaxis.set_major_formatter(tick)
+            ax.xaxis.set_minor_formatter(NullFormatter())
         else:
             ax.set_xticks([])
         self._say(-0.72, ("time", f"{base} = 1" if base else "", "answer"), FAINT)

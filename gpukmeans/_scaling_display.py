@@ -115,6 +115,8 @@ class ScalingDisplay:
         -------
         self : ScalingDisplay
         """
+        from matplotlib.ticker import NullFormatter
+
         self.ax_ = ax = given_or_new(ax, 8.0, 4.6)
         self.figure_ = ax.figure
         axis, case = self.series.axis, self.series.runs[0]["case"]
@@ -125,6 +127,8 @@ class ScalingDisplay:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(tick)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        for axes in (ax.xaxis, ax.yaxis):
+            axes.set_minor_formatter(NullFormatter())
         self.lines_: dict[str, Any] = {}
         hollow = False
         for name, look in looks(self.series.runs).items():
@@ -283,6 +287,8 @@ class RooflineDisplay:
         -------
         self : RooflineDisplay
         """
+        from matplotlib.ticker import NullFormatter
+
         self.ax_ = ax = given_or_new(ax, 8.0, 4.8)
         self.figure_ = ax.figure
         text = "GFLOP/s, as if nothing were skipped"
@@ -299,8 +305,10 @@ class RooflineDisplay:
         if self.points:
             ax.legend(loc="lower right", frameon=False, fontsize=9)
             self._name_cases()
+        ax.set_ylim(ax.get_ylim()[0] / 1.5)
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(NullFormatter())
         return self
 
     def _roofs(self) -> None:

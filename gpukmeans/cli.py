@@ -1,4 +1,4 @@
-"""The command `gpukmeans`: report, fit, predict and doctor.
+"""The command `gpukmeans`: report, fit, predict, compare and doctor.
 
 This module only reads arguments, calls the work and turns problems into one line on stderr. The
 work is imported inside the commands, so that `--help` answers at once and Ctrl-C finds us ready.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ._files import BUILT_IN, InputError
+from .compare import _command
 
 DATA_HELP = (
     "a .csv, .tsv, .parquet, .npy or .npz file (an NPZ holds X and optionally y), "
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_fit(commands)
     _add_predict(commands)
+    _command.add(commands)
     doctor = commands.add_parser(
         "doctor",
         help="show versions, threads, kernels and devices",

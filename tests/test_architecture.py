@@ -56,7 +56,8 @@ FLOORS = [
     {"plotting"},
     {"_tables"},
     {"_pictures", "_results", "_page", "_model_file"},
-    {"report"},
+    {"compare._page", "report"},
+    {"compare._command"},
     {"cli"},
 ]
 FLOOR = {f"gpukmeans.{name}": level for level, names in enumerate(FLOORS) for name in names}

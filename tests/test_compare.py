@@ -111,7 +111,11 @@ def test_given_rows_are_compared(blobs):
 
 @pytest.mark.skipif(not _measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
 def test_memory_is_that_of_a_process_of_its_own(small):
-    assert all(0 <= one["host_mib"] < 200 for one in small.runs[0]["contestants"].values())
+    settings = QUICK | {"memory": True, "stages": ("fit",)}
+    peaks = compare_devices("50000x16x4", **settings).runs[0]["contestants"]
+    assert all(0 <= one["host_mib"] < 200 for one in peaks.values())
+    assert peaks["scikit-learn"]["host_mib"] > 3  # it copies the rows
+    assert "host_mib" not in small.runs[0]["contestants"]["scikit-learn"]  # too few to tell
 
 
 @pytest.mark.parametrize(("devices", "choices"), [(["cpu:arrays"], {"0"}), (["cpu:numpy"], {"0", "numpy"})])
@@ -300,13 +304,13 @@ def test_a_cuda_device_takes_part(cp):
 def test_the_stand_in_has_counts_and_no_times(cp):
     from gpukmeans.compare._rooflines import rooflines
 
-    comparison = compare_devices("2000x3x4", devices=["cpu:numpy", "cuda"], peers=["scikit-learn"], repeat=1)
+    comparison = compare_devices("40000x3x4", devices=["cpu:numpy", "cuda"], peers=["scikit-learn"], repeat=1)
     (run,) = comparison.runs
     one = run["contestants"]["cuda:0"]
     assert one["seconds"] == {}
     assert one["warm_up"] is None
-    assert one["counts"]["upload"]["upload_bytes"] == 2000 * 3 * 4
-    assert one["counts"]["download"]["download_bytes"] == 2000 * 4
+    assert one["counts"]["upload"]["upload_bytes"] == 40_000 * 3 * 4
+    assert one["counts"]["download"]["download_bytes"] == 40_000 * 4
     each = _figures.asked_of(run, "cuda:0")["iteration"]
     assert each["downloads"] == 1  # one small array is read back an iteration
     assert each["uploads"] == 0

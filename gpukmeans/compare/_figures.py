@@ -60,8 +60,9 @@ def asked_of(run: Run, name: str) -> dict[str, dict[str, float]]:
     more = _iterations(found)
     if more > 0 and {"fit", "first"} <= set(counts):
         each = {what: (number - counts["first"][what]) / more for what, number in counts["fit"].items()}
-        counts = {stage: some for stage, some in counts.items() if stage != "first"} | {"iteration": each}
-    return counts
+        counts["iteration"] = each
+    order = ("upload", "seeding", "first", "iteration", "fit", "predict", "silhouette", "download")
+    return {stage: counts[stage] for stage in order if stage in counts}
 
 
 def timing(run: Run, name: str, stage: str) -> Spread | None:

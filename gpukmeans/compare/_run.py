@@ -29,6 +29,7 @@ from ._rows import KINDS, Rows, Shape, check_shape, digest, given_rows, make_row
 
 SHAPES = (Shape(500, 2, 3), Shape(100_000, 3, 16), Shape(20_000, 64, 64))  # what the command compares on
 _DTYPES = ("float32", "float64")
+_TELLING = 100_000  # n * d from which on the peak memory of a fit can be told from noise
 
 
 class Plan(NamedTuple):
@@ -93,7 +94,8 @@ def compare_devices(
     stages : sequence of str, optional
         What is timed, of `STAGES`.
     memory : bool, default=True
-        Whether the peak memory of a fit is measured, each in a process of its own.
+        Whether the peak memory of a fit is measured, each in a process of its own, where n * d is at
+        least 100,000; of fewer values it cannot be told from noise.
     limit : float, default=2.0
         Seconds for one contestant and stage. Peers that need longer for a fit are left out and named;
         our paths sit out rounds.
@@ -213,7 +215,7 @@ def _measure(case: dict[str, Any], rows: Rows, plan: Plan, say: Callable[[str], 
             found[name] |= _judged(stage, rows.X, answer, reference, labels.get(name))
     for name, reason in failed.items():
         skipped[name], _ = reason, found.pop(name)
-    if plan.memory:
+    if plan.memory and rows.X.size >= _TELLING:
         say("  memory")
         _memory(rows, settings, [one for one in contestants if one.name in found], found)
     told = {"n_iter": reference.n_iter, "inertia": reference.inertia}

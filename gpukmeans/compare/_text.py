@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._files import count, short
 from ._answers import rand_text
-from ._figures import SHOWN, Crossover, Run, all_series, asked_of, baseline_of, ratio, timing, why_not_same
+from ._figures import SHOWN, Crossover, Run, Series, all_series, asked_of, baseline_of, ratio, timing, why_not_same
 from ._measure import Spread
 from ._standin import LABEL
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 NONE, TIMES = "-", "x"
 _NAME, _FAST = 21, 22  # columns
+_ACROSS = 6  # problems that grow, side by side
 _CELLS = {"seeding": 9, "iteration": 10, "fit": 9, "transfer": 9, "predict": 9, "silhouette": 11}
 
 
@@ -26,10 +27,52 @@ def lines(comparison: DeviceComparison) -> list[str]:
     found: list[str] = []
     for name, environment in comparison.environments.items():
         found += [*machine(environment, name if len(comparison.environments) > 1 else ""), ""]
+    told: list[Run] = []
+    for series in all_series(comparison.runs):
+        if len(series.runs) > 2 and not any(run is other for run in series.runs for other in told):
+            told += series.runs
+            found += [*_growth(series, _where(comparison, series.environment)), ""]
     for run in comparison.runs:
-        where = f" (on {run['environment']})" if len(comparison.environments) > 1 else ""
-        found += [*_case(run, where), ""]
+        if not any(run is other for other in told):
+            found += [*_case(run, _where(comparison, run["environment"])), ""]
     return [*found, *conclusion(comparison)]
+
+
+def _where(comparison: DeviceComparison, environment: str) -> str:
+    return f" (on {environment})" if len(comparison.environments) > 1 else ""
+
+
+def _growth(series: Series, where: str) -> list[str]:
+    """Problems that grow along one axis: a line for each contestant, sizes across."""
+    axis, runs = series.axis, series.runs[-_ACROSS:]
+    case = runs[-1]["case"]
+    fixed = ", ".join(f"{name} = {case[name]:,}" for name in "ndk" if name != axis)
+    found = [f"{fixed}, {case['dtype']} ({case['kind']}){where}: median seconds of a fit with its transfers", ""]
+    sizes = [f"{run['case'][axis]:,}" for run in runs]
+    found.append(f"{axis + ' =':{_NAME}}{''.join(f'{size:>11} ' for size in sizes)}".rstrip())
+    names = dict.fromkeys(name for run in runs for name in run["contestants"])
+    for name in names:
+        found.append(f"{short(name, _NAME - 1):{_NAME}}{''.join(_grown(run, name) for run in runs)}".rstrip())
+    for name in names:
+        for run in [run for run in runs if name in run["contestants"]]:
+            notes = [note for note in remarks(run, name) if "ANSWER" in note]
+            found += [f"  * {name}, {axis} = {run['case'][axis]:,}: {note}" for note in notes]
+            if run["contestants"][name]["stand_in"]:
+                found += ["", f"{axis} = {run['case'][axis]:,}: {counted(run, name)[0]}", *counted(run, name)[1:]]
+    absent = dict.fromkeys(text for run in runs for text in left_out(run))
+    found += [line for text in absent for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
+    shapes = " ".join(f"{one['n']}x{one['d']}x{one['k']}" for one in (run["case"] for run in runs))
+    own = f"{case['n']}x{case['d']}x{case['k']}"
+    again = f"again: {runs[-1]['command'].replace(own, shapes)}"
+    return found + textwrap.wrap(again, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _grown(run: Run, name: str) -> str:
+    """Seconds in a cell, starred where the answer is another one."""
+    found = timing(run, name, "total") if name in run["contestants"] else None
+    if found is None:
+        return f"{NONE:>11} "
+    return f"{seconds(found.median) + ('*' if why_not_same(run, name) else ' '):>12}"
 
 
 def machine(environment: Mapping[str, Any], name: str = "") -> list[str]:
@@ -163,14 +206,14 @@ def remarks(run: Run, name: str) -> list[str]:
 def conclusion(comparison: DeviceComparison) -> list[str]:
     """Where a device overtakes the CPU, and the line that tells `auto` so."""
     found: list[str] = []
-    for one in _one_each(comparison.crossovers()):
+    for one in one_each(comparison.crossovers()):
         found += [*textwrap.wrap(crossover_text(one), WIDTH), f"  {one.line}"]
     if not found:
         found += textwrap.wrap(why_no_crossover(comparison), WIDTH)
     return found
 
 
-def _one_each(crossovers: Iterable[Crossover]) -> list[Crossover]:
+def one_each(crossovers: Iterable[Crossover]) -> list[Crossover]:
     """Of the series of a device the longest."""
     found: dict[tuple, Crossover] = {}
     for one in crossovers:
