@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import pathlib
+import platform
+import sys
 
 import pytest
 from comparisons import comparison_of, run_of, series, timed
@@ -102,6 +105,12 @@ def test_files_round_trip_whole_or_not_at_all(small, tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         small.to_json(tmp_path / "c.json" / "d.json")
     assert file.read_text() == text
+
+
+def test_files_name_no_host_user_or_folder(small):
+    text = small.to_json()
+    names = {platform.node(), getpass.getuser(), str(pathlib.Path.home()), str(pathlib.Path.cwd()), sys.prefix}
+    assert [name for name in names if len(name) > 3 and name not in ("root", "runner") and name in text] == []
 
 
 def test_runs_of_several_machines_merge(small):
