@@ -150,6 +150,7 @@ def test_missing_kernels_and_devices_have_reasons(monkeypatch):
         ({"stages": ["predict"]}, "give 'fit', and others"),
         ({"random_state": None}, "must be made again from it"),
         ({"n_clusters": 3}, "a shape has its own"),
+        ({"devices": ["cuda:77"], "peers": []}, "there is nobody to compare .cuda:77: "),
     ],
 )
 def test_settings_that_mean_nothing(settings, said):
@@ -224,7 +225,8 @@ def the_same(rows, iterations):
 def test_wrong_sides_are_flagged_and_get_no_ratio(shape, plant):
     plant(**{change.__name__: side(change) for change in (half, other_start, one_less, the_same)})
     names = ["half", "other_start", "one_less", "the_same", "scikit-learn"]
-    comparison = compare_devices(shape, devices=["cpu:numpy"], peers=names, repeat=2, memory=False, limit=30.0)
+    settings = {"repeat": 2, "memory": False, "limit": 30.0, "stages": ("fit",)}
+    comparison = compare_devices(shape, devices=["cpu:numpy"], peers=names, **settings)
     (run,) = comparison.runs
     text = lines(comparison)
     for name in names:

@@ -101,6 +101,7 @@ def test_files_round_trip_whole_or_not_at_all(small, tmp_path):
     again = DeviceComparison.from_json(file)
     assert again.to_json() == text
     assert str(again) == str(small)
+    assert repr(again) == "<DeviceComparison: 1 run, 1 environment>"
     assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
     with pytest.raises(InputError, match="cannot write"):
         small.to_json(tmp_path / "c.json" / "d.json")

@@ -9,6 +9,11 @@ from typing import Any
 
 from .._files import InputError, check_folder
 
+DESCRIPTION = """\
+Time k-means by the CPU's kernels and array bodies, on every CUDA device and by other packages, on the
+same rows from the same start, taking turns. Beside each time stand inertia, adjusted Rand index and
+centres against a float64 run. Who gave another answer is told so, and gets no ratio."""
+
 EXAMPLES = """examples:
   gpukmeans compare                                   three sizes, everything there is, under a minute
   gpukmeans compare --shapes 1000000x16x64 --peers scikit-learn,faiss
@@ -23,9 +28,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="time devices and other packages, each with the proof of its answer",
-        description="Time k-means by the CPU's kernels and array bodies, on every CUDA device and by other packages, "
-        "on the same rows from the same start, taking turns; beside each time stand inertia, adjusted Rand index and "
-        "centres against a float64 run. Who gave another answer is told so, and gets no ratio.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

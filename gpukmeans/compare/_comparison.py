@@ -23,14 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._files import InputError, read_json, write_files
+from .._files import InputError, count, read_json, write_files
 from ._figures import BASELINE, SHOWN, Crossover, all_series, baseline_of, crossover, ratio, timing, why_not_same
 
 SCHEMA = 2
 WHAT = "gpukmeans comparison"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeviceComparison:
     """Times and answers of devices and peers on one or more problems, from one or more machines.
 
@@ -185,6 +185,9 @@ class DeviceComparison:
                         "launches": counts and counts["launches"],
                         "stand_in": one["stand_in"],
                     }
+
+    def __repr__(self) -> str:
+        return f"<DeviceComparison: {count(len(self.runs), 'run')}, {count(len(self.environments), 'environment')}>"
 
     def __str__(self) -> str:
         from ._text import lines

@@ -105,15 +105,16 @@ def peers(names: Sequence[str] | None, dtype: str) -> tuple[list[Peer], dict[str
 def ours(path: Path, rows: Rows, settings: Settings) -> Contestant:
     """One of our paths on the rows, which lie on its device; warmed up by a whole fit."""
     device, k, where = path.device, len(rows.init), _where(path)
-    model, X = _model(path, rows, settings.max_iter)
+    X, init = placed(path, rows)
+    model = _model(path, init, settings.max_iter)
     start = time.perf_counter()
     _alone(path, lambda: model.fit(X))()
     warm_up = time.perf_counter() - start
     few, labels = X[:SILHOUETTE_ROWS], settings.labels[:SILHOUETTE_ROWS]
     runs: dict[str, Callable[[], Any]] = {
         "seeding": lambda: kmeans_plusplus(X, k, random_state=settings.seed, device=where)[1],
-        "first": fit_of(path, rows, 1),
-        "fit": fit_of(path, rows, settings.max_iter),
+        "first": fit_of(path, X, init, 1),
+        "fit": fit_of(path, X, init, settings.max_iter),
         "predict": lambda: model.predict(X),
         "silhouette": lambda: metrics.silhouette_samples(few, labels, device=where),
     }
@@ -128,9 +129,15 @@ def ours(path: Path, rows: Rows, settings: Settings) -> Contestant:
     return Contestant(path.name, facts, {name: _alone(path, run) for name, run in runs.items()}, clock, device)
 
 
-def fit_of(path: Path, rows: Rows, max_iter: int) -> Callable[[], Answer]:
+def placed(path: Path, rows: Rows) -> tuple[Any, Any]:
+    """The rows and the initial rows on the device of a path."""
+    with scope(path.device):
+        return to_device(rows.X, path.device), to_device(rows.init, path.device)
+
+
+def fit_of(path: Path, X: Any, init: Any, max_iter: int) -> Callable[[], Answer]:
     """A fit of one of our paths, to be timed."""
-    model, X = _model(path, rows, max_iter)
+    model = _model(path, init, max_iter)
 
     def fit() -> Answer:
         model.fit(X)
@@ -139,11 +146,8 @@ def fit_of(path: Path, rows: Rows, max_iter: int) -> Callable[[], Answer]:
     return _alone(path, fit)
 
 
-def _model(path: Path, rows: Rows, max_iter: int) -> tuple[KMeans, Any]:
-    """A model that is not fitted yet, and the rows on its device."""
-    with scope(path.device):
-        X, init = to_device(rows.X, path.device), to_device(rows.init, path.device)
-    return KMeans(len(rows.init), init=init, n_init=1, max_iter=max_iter, tol=0, device=_where(path)), X
+def _model(path: Path, init: Any, max_iter: int) -> KMeans:
+    return KMeans(init.shape[0], init=init, n_init=1, max_iter=max_iter, tol=0, device=_where(path))
 
 
 def _where(path: Path) -> str:

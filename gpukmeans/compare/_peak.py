@@ -44,7 +44,7 @@ def fit(name: str, rows: Rows, stop: Stop) -> Callable[[], Any]:
     """The fit of a contestant, by its name."""
     if name.startswith(("cpu", "cuda")):
         (path,), _ = _contest.paths([name])
-        return _contest.fit_of(path, rows, stop.max_iter)
+        return _contest.fit_of(path, *_contest.placed(path, rows), stop.max_iter)
     (one,), _ = _contest.peers([name], str(rows.X.dtype))
     return one.prepare(rows, stop)
 

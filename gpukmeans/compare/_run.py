@@ -22,7 +22,7 @@ from ._clocks import count, pool_growth
 from ._comparison import DeviceComparison, identify
 from ._contest import SILHOUETTE_ROWS, STAGES, Contestant, Settings
 from ._environment import commit, environment
-from ._measure import calls_for, foresee, peak_memory, race, seconds_of
+from ._measure import calls_for, foresee, peak_memory, race
 from ._peers import REFERENCE, Answer, Stop, first_line
 from ._rooflines import rooflines
 from ._rows import KINDS, Rows, Shape, check_shape, digest, given_rows, make_rows, parse_shape
@@ -32,7 +32,7 @@ _DTYPES = ("float32", "float64")
 _TELLING = 100_000  # n * d from which on the peak memory of a fit can be told from noise
 
 
-class Plan(NamedTuple):
+class Order(NamedTuple):
     """What is to be measured, of every case."""
 
     devices: Sequence[str] | None
@@ -119,45 +119,48 @@ def compare_devices(
     >>> comparison.same_answer("scikit-learn")
     True
     """
-    plan = Plan(devices, peers, repeat, max_iter, random_state, tuple(stages), memory, limit)
-    _check(plan, dtype, kind)
+    order = Order(devices, peers, repeat, max_iter, random_state, tuple(stages), memory, limit)
+    _check(order, dtype, kind)
     say = progress or (lambda text: None)
     here = environment()
     name = identify(here)
     stamp = {"environment": name, "commit": commit(), "date": time.strftime("%Y-%m-%d")}
     runs = []
-    for case, rows in _cases(data, n_clusters, dtype, kind, plan):
+    for case, rows in _cases(data, n_clusters, dtype, kind, order):
         say(f"{case['n']:,} x {case['d']}, k = {case['k']}")
-        runs.append({**_measure(case, rows, plan, say), **stamp, "command": _command(case, plan)})
+        runs.append({**_measure(case, rows, order, say), **stamp, "command": _command(case, order)})
     say("what the machine could do at best")
     return DeviceComparison({name: here}, tuple(runs), {name: rooflines(devices)})
 
 
-def _check(plan: Plan, dtype: str, kind: str) -> None:
-    for name, number, least in (("repeat", plan.repeat, 1), ("max_iter", plan.max_iter, 2)):
+def _check(order: Order, dtype: str, kind: str) -> None:
+    for name, number, least in (("repeat", order.repeat, 1), ("max_iter", order.max_iter, 2)):
         if not isinstance(number, (int, np.integer)) or number < least:
             raise InputError(f"{name}={number!r} is no whole number from {least}")
-    if not isinstance(plan.seed, (int, np.integer)) or plan.seed < 0:
-        raise InputError(f"random_state={plan.seed!r} is no whole number from 0: the rows must be made again from it")
+    if not isinstance(order.seed, (int, np.integer)) or order.seed < 0:
+        raise InputError(f"random_state={order.seed!r} is no whole number from 0: the rows must be made again from it")
     for name, value, known in (("dtype", dtype, _DTYPES), ("kind", kind, KINDS)):
         if value not in known:
             raise InputError(f"{name}={value!r} is not known: give {' or '.join(known)}")
-    unknown = [stage for stage in plan.stages if stage not in STAGES]
-    if unknown or "fit" not in plan.stages:
-        raise InputError(f"stages={list(plan.stages)} cannot be timed: give 'fit', and others of {', '.join(STAGES)}")
-    _contest.paths(plan.devices)
-    _contest.peers(plan.peers, dtype)
+    unknown = [stage for stage in order.stages if stage not in STAGES]
+    if unknown or "fit" not in order.stages:
+        raise InputError(f"stages={list(order.stages)} cannot be timed: give 'fit', and others of {', '.join(STAGES)}")
+    paths, skipped = _contest.paths(order.devices)
+    peers, missing = _contest.peers(order.peers, dtype)
+    if not paths and not peers:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in {**skipped, **missing}.items())
+        raise InputError(f"there is nobody to compare ({reasons or 'no device and no peer was named'})")
 
 
-def _cases(data: Any, n_clusters: int | None, dtype: str, kind: str, plan: Plan) -> Iterable[tuple[dict, Rows]]:
+def _cases(data: Any, n_clusters: int | None, dtype: str, kind: str, order: Order) -> Iterable[tuple[dict, Rows]]:
     """What is compared on: the case as it is stored, and its rows."""
-    common = {"seed": plan.seed, "max_iter": plan.max_iter}
+    common = {"seed": order.seed, "max_iter": order.max_iter}
     shapes = _shapes(data)
     if shapes is not None:
         if n_clusters is not None:
             raise InputError("n_clusters goes with rows; a shape has its own, as in 100000x16x64")
         for shape in shapes:
-            rows = make_rows(shape, kind, dtype, plan.seed)
+            rows = make_rows(shape, kind, dtype, order.seed)
             yield {**shape._asdict(), "dtype": dtype, "kind": kind, **common, "digest": digest(rows.X)}, rows
         return
     X = to_host(check_rows(data))
@@ -166,7 +169,7 @@ def _cases(data: Any, n_clusters: int | None, dtype: str, kind: str, plan: Plan)
         raise InputError(f"n_clusters={n_clusters!r}: give the number of clusters to fit the rows with")
     shape = check_shape(Shape(X.shape[0], X.shape[1], int(n_clusters)))
     case = {**shape._asdict(), "dtype": str(X.dtype), "kind": "given", **common, "digest": digest(X)}
-    yield case, given_rows(X, shape.k, plan.seed)
+    yield case, given_rows(X, shape.k, order.seed)
 
 
 def _shapes(data: Any) -> list[Shape] | None:
@@ -181,48 +184,48 @@ def _shapes(data: Any) -> list[Shape] | None:
     return [check_shape(one) if isinstance(one, Shape) else parse_shape(one) for one in several]
 
 
-def _command(case: dict[str, Any], plan: Plan) -> str:
+def _command(case: dict[str, Any], order: Order) -> str:
     """What measures a case again."""
     if case["kind"] == "given":
-        settings = {"devices": plan.devices, "peers": plan.peers, "repeat": plan.repeat, "max_iter": plan.max_iter}
+        settings = {"devices": order.devices, "peers": order.peers, "repeat": order.repeat, "max_iter": order.max_iter}
         told = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value is not None)
-        return f"compare_devices(X, {case['k']}, {told}, random_state={plan.seed})"
+        return f"compare_devices(X, {case['k']}, {told}, random_state={order.seed})"
     words = ["gpukmeans", "compare", "--shapes", f"{case['n']}x{case['d']}x{case['k']}", "--dtype", case["dtype"]]
-    words += ["--kind", case["kind"], "--iterations", str(plan.max_iter), "--repeat", str(plan.repeat)]
-    words += ["--seed", str(plan.seed), "--limit", f"{plan.limit:g}"]
-    for option, names in (("--devices", plan.devices), ("--peers", plan.peers)):
+    words += ["--kind", case["kind"], "--iterations", str(order.max_iter), "--repeat", str(order.repeat)]
+    words += ["--seed", str(order.seed), "--limit", f"{order.limit:g}"]
+    for option, names in (("--devices", order.devices), ("--peers", order.peers)):
         words += [] if names is None else [option, ",".join(names) or "none"]
-    words += [] if plan.memory else ["--no-memory"]
+    words += [] if order.memory else ["--no-memory"]
     return shlex.join(words)
 
 
 # --- one case -----------------------------------------------------------------------------------
 
 
-def _measure(case: dict[str, Any], rows: Rows, plan: Plan, say: Callable[[str], Any]) -> dict[str, Any]:
-    reference = _reference(rows, plan)
-    settings = Settings(plan.max_iter, reference.n_iter, plan.seed, reference.labels)
-    contestants, skipped = _gather(rows, settings, case["dtype"], plan, say)
+def _measure(case: dict[str, Any], rows: Rows, order: Order, say: Callable[[str], Any]) -> dict[str, Any]:
+    reference = _reference(rows, order)
+    settings = Settings(order.max_iter, reference.n_iter, order.seed, reference.labels)
+    contestants, skipped = _gather(rows, settings, case["dtype"], order, say)
     found: dict[str, dict[str, Any]] = {one.name: {**one.facts, "seconds": {}, "counts": {}} for one in contestants}
     failed: dict[str, str] = {}
     labels: dict[str, Any] = {}  # of the fits, which predictions are compared with
-    for stage in [stage for stage in STAGES if stage in plan.stages]:
+    for stage in [stage for stage in STAGES if stage in order.stages]:
         say(f"  {stage}")
-        for name, answer in _stage(stage, contestants, found, failed, plan).items():
+        for name, answer in _stage(stage, contestants, found, failed, order).items():
             if stage == "fit":
                 answer = _on_host(answer)
                 labels[name] = answer.labels
             found[name] |= _judged(stage, rows.X, answer, reference, labels.get(name))
     for name, reason in failed.items():
         skipped[name], _ = reason, found.pop(name)
-    if plan.memory and rows.X.size >= _TELLING:
+    if order.memory and rows.X.size >= _TELLING:
         say("  memory")
         _memory(rows, settings, [one for one in contestants if one.name in found], found)
     told = {"n_iter": reference.n_iter, "inertia": reference.inertia}
     return {"case": case, "reference": told, "contestants": found, "skipped": skipped}
 
 
-def _reference(rows: Rows, plan: Plan) -> Reference:
+def _reference(rows: Rows, order: Order) -> Reference:
     """The run that the others are compared with: float64, by the array bodies, which are the specification."""
     from sklearn.cluster import kmeans_plusplus
     from sklearn.metrics import silhouette_samples
@@ -230,28 +233,28 @@ def _reference(rows: Rows, plan: Plan) -> Reference:
     X, k = rows.X.astype(np.float64), len(rows.init)
     init = rows.init.astype(np.float64)
     with _kernels.using("0"):
-        fit = KMeans(k, init=init, n_init=1, max_iter=plan.max_iter, tol=0, device="cpu").fit(X)
+        fit = KMeans(k, init=init, n_init=1, max_iter=order.max_iter, tol=0, device="cpu").fit(X)
     picks = silhouettes = None
-    if "seeding" in plan.stages:
-        picks = kmeans_plusplus(X, k, random_state=plan.seed)[1]
+    if "seeding" in order.stages:
+        picks = kmeans_plusplus(X, k, random_state=order.seed)[1]
     few = fit.labels_[:SILHOUETTE_ROWS]
-    if "silhouette" in plan.stages and 1 < len(np.unique(few)) < len(few):
+    if "silhouette" in order.stages and 1 < len(np.unique(few)) < len(few):
         silhouettes = silhouette_samples(X[:SILHOUETTE_ROWS], few)
     inertia, _ = judge(X, fit.cluster_centers_)
     return Reference(fit.cluster_centers_, fit.labels_, fit.n_iter_, inertia, picks, silhouettes)
 
 
 def _gather(
-    rows: Rows, settings: Settings, dtype: str, plan: Plan, say: Callable[[str], Any]
+    rows: Rows, settings: Settings, dtype: str, order: Order, say: Callable[[str], Any]
 ) -> tuple[list[Contestant], dict[str, str]]:
     """All who take part, warmed up, and why others do not."""
-    paths, skipped = _contest.paths(plan.devices)
-    peers, missing = _contest.peers(plan.peers, dtype)
+    paths, skipped = _contest.paths(order.devices)
+    peers, missing = _contest.peers(order.peers, dtype)
     skipped |= missing
     contestants = []
     makers: list[tuple[str, Callable[[], Contestant | str]]] = []
     makers += [(path.name, partial(_contest.ours, path, rows, settings)) for path in paths]
-    makers += [(one.name, partial(_peer, one, rows, settings, plan.limit)) for one in peers]
+    makers += [(one.name, partial(_peer, one, rows, settings, order.limit)) for one in peers]
     for name, make in makers:
         say(f"  warming up {name}")
         made: Contestant | str
@@ -260,7 +263,7 @@ def _gather(
         except Exception as error:  # one that fails must not take the others' figures with it
             made = first_line(error)
         if isinstance(made, Contestant):
-            stages = {stage: run for stage, run in made.runs.items() if stage in plan.stages}
+            stages = {stage: run for stage, run in made.runs.items() if stage in order.stages}
             contestants.append(made._replace(runs=stages))
         else:
             skipped[name] = made
@@ -275,7 +278,7 @@ def _peer(one: Any, rows: Rows, settings: Settings, limit: float) -> Contestant 
 
 
 def _stage(
-    stage: str, contestants: Sequence[Contestant], found: dict[str, Any], failed: dict[str, str], plan: Plan
+    stage: str, contestants: Sequence[Contestant], found: dict[str, Any], failed: dict[str, str], order: Order
 ) -> dict[str, Any]:
     """Time (or count) one stage of all contestants; what they answered."""
     takes_part = [one for one in contestants if stage in one.runs and one.name not in failed]
@@ -283,8 +286,8 @@ def _stage(
     answers: dict[str, Any] = {}
     if timed:
         clocks = {one.name: one.clock for one in takes_part if one.clock is not None}
-        calls = {name: calls_for(seconds_of(run)) for name, run in timed.items()}  # which warms the stage up, too
-        done = race(timed, plan.repeat, calls=calls, limit=plan.limit, clocks=clocks)
+        calls = {name: calls_for(clocks[name](run)[0]) for name, run in timed.items()}  # and the stage is warm
+        done = race(timed, order.repeat, calls=calls, limit=order.limit, clocks=clocks)
         for name, seconds in done.seconds.items():
             found[name]["seconds"][stage] = [None if t is None else float(f"{t:.5g}") for t in seconds]
         answers |= done.answers
