@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -316,7 +317,7 @@ def test_the_stand_in_has_counts_and_no_times(cp):
     each = _figures.asked_of(run, "cuda:0")["iteration"]
     assert each["downloads"] == 1  # one small array is read back an iteration
     assert each["uploads"] == 0
-    assert one["device_mib"] > 0
+    assert one["device_mib"] > 0 or "STANDIN_MEMCHECK" in os.environ  # which turns CuPy's pool off
     assert _figures.ratio(run, "cuda:0", baseline="cpu:numpy") is None
     assert rooflines(["cuda"]) == {}
     assert "no bound for device='auto' follows" in " ".join(lines(comparison))
