@@ -181,6 +181,10 @@ def test_race_takes_turns_and_survives_a_failure():
     assert {name: len(taken) for name, taken in done.seconds.items()} == {"a": 3, "b": 3}
 
 
+def test_race_without_contestants_ends():
+    assert measure.race({}, 3) == ({}, {}, {})
+
+
 def test_race_lets_slow_contestants_sit_out_unless_they_must_run():
     done = measure.race({"a": lambda: 1, "b": lambda: 2}, 3, limit=0.0, must=("a",))
     assert None not in done.seconds["a"]

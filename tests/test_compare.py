@@ -177,6 +177,27 @@ def test_one_that_fails_takes_no_figures_with_it(plant):
     assert {"cpu:numpy", "scikit-learn"} == set(run["contestants"])
 
 
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_failing_late_is_no_worse(calls, plant):
+    """After the warm-up, in the call that tells how long a round is, and in a round."""
+
+    def breaks_late(rows, stop):
+        made = []
+
+        def run():
+            made.append(1)
+            if len(rows.X) == 300 and stop.max_iter == 10 and len(made) > calls:
+                raise MemoryError("no room")
+            return Answer(rows.init, np.zeros(len(rows.X), int), None)
+
+        return run
+
+    plant(late=breaks_late)
+    (run,) = compare_devices("300x2x3", **QUICK | {"peers": ["late", "scikit-learn"]}).runs
+    assert run["skipped"]["late"] == "fit: MemoryError: no room"
+    assert {"cpu:numpy", "scikit-learn"} == set(run["contestants"])
+
+
 # --- the same answer, or not --------------------------------------------------------------------
 
 

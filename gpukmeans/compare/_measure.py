@@ -77,7 +77,7 @@ def race(
     for number in range(rounds):
         if number >= 3 and time.perf_counter() - begin > 3 * limit:
             break
-        turn = number % len(names)
+        turn = number % max(1, len(names))
         for name in names[turn:] + names[:turn]:  # each comes after each other one in some round
             ran = [t for t in seconds[name] if t is not None]
             if name in failed or (ran and name not in must and each[name] * (sum(ran) + max(ran)) > limit):
@@ -107,9 +107,9 @@ def _timed(run: Callable[[], Any], calls: int, clock: Clock = host_clock) -> tup
     return float(np.median(taken)), answer
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
+def seconds_of(run: Callable[[], Any], clock: Clock = host_clock) -> float:
     """One call, in seconds."""
-    return _timed(run, 1)[0]
+    return _timed(run, 1, clock)[0]
 
 
 def foresee(peer: Peer, rows: Rows, stop: Stop) -> float:

@@ -22,7 +22,7 @@ from ._clocks import count, pool_growth
 from ._comparison import DeviceComparison, identify
 from ._contest import SILHOUETTE_ROWS, STAGES, Contestant, Settings
 from ._environment import commit, environment
-from ._measure import calls_for, foresee, peak_memory, race
+from ._measure import calls_for, foresee, peak_memory, race, seconds_of
 from ._peers import REFERENCE, Answer, Stop, first_line
 from ._rooflines import rooflines
 from ._rows import KINDS, Rows, Shape, check_shape, digest, given_rows, make_rows, parse_shape
@@ -286,19 +286,24 @@ def _stage(
     answers: dict[str, Any] = {}
     if timed:
         clocks = {one.name: one.clock for one in takes_part if one.clock is not None}
-        calls = {name: calls_for(clocks[name](run)[0]) for name, run in timed.items()}  # and the stage is warm
-        done = race(timed, order.repeat, calls=calls, limit=order.limit, clocks=clocks)
+        calls: dict[str, int] = {}
+        for name, run in timed.items():
+            try:
+                calls[name] = calls_for(seconds_of(run, clocks[name]))  # and the stage is warm
+            except Exception as error:  # as in `race`
+                failed[name] = f"{stage}: {first_line(error)}"
+        done = race({name: timed[name] for name in calls}, order.repeat, calls=calls, limit=order.limit, clocks=clocks)
         for name, seconds in done.seconds.items():
             found[name]["seconds"][stage] = [None if t is None else float(f"{t:.5g}") for t in seconds]
         answers |= done.answers
-        failed |= done.failed
+        failed |= {name: f"{stage}: {reason}" for name, reason in done.failed.items()}
     for one in takes_part:
         if one.clock is None:
             try:
                 counts, answers[one.name] = count(one.runs[stage])
                 found[one.name]["counts"][stage] = counts._asdict()
             except Exception as error:  # as in `race`
-                failed[one.name] = first_line(error)
+                failed[one.name] = f"{stage}: {first_line(error)}"
     return answers
 
 
