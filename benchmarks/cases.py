@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpukmeans.compare._rows import Rows
+
 
 class Case(NamedTuple):
     """Rows, features, clusters, and how many iterations are timed."""
@@ -19,14 +21,6 @@ class Case(NamedTuple):
     d: int
     k: int
     iterations: int = 20
-
-
-class Rows(NamedTuple):
-    """Rows (n, d) and the initial centres (k, d), which are the rows at `indices` (k,)."""
-
-    X: np.ndarray
-    init: np.ndarray
-    indices: np.ndarray
 
 
 CASES = {
@@ -128,40 +122,3 @@ def silhouette_rows(name: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     labels = rng.integers(0, k, n)
     X = rng.uniform(-5, 5, size=(k, d))[labels] + 2 * rng.normal(size=(n, d))
     return X.astype(dtype), labels
-
-
-def judge(X: np.ndarray, centers: np.ndarray, labels: np.ndarray | None = None) -> tuple[float, int | None]:
-    """What centres are worth, by float64 brute force.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-    centers : ndarray of shape (k, d)
-    labels : ndarray of shape (n,), optional
-
-    Returns
-    -------
-    inertia : float
-        Direct squared differences of each row to its nearest centre, summed; infinite for centres
-        that are not finite.
-    wrong : int or None
-        Rows whose label names a centre that is farther than another one by more than rounding.
-    """
-    centers = np.asarray(centers, dtype=np.float64)
-    if not np.isfinite(centers).all():
-        return float("inf"), None if labels is None else len(X)
-    shift = centers.mean(axis=0)
-    near = centers - shift
-    norms, total, wrong = (near * near).sum(axis=1), 0.0, 0
-    block = max(64, (1 << 23) // max(near.shape))
-    for a in range(0, len(X), block):
-        x = X[a : a + block].astype(np.float64)
-        nearest = (norms - 2 * (x - shift) @ near.T).argmin(axis=1)
-        least = ((x - centers[nearest]) ** 2).sum(axis=1)
-        total += float(least.sum())
-        if labels is not None:
-            own = labels[a : a + block]
-            other = np.flatnonzero(own != nearest)
-            taken = ((x[other] - centers[own[other]]) ** 2).sum(axis=1)
-            wrong += int((taken > least[other] * (1 + 1e-12)).sum())
-    return total, None if labels is None else wrong

@@ -7,8 +7,9 @@ from typing import Any
 
 from aims import aim
 from jobs import CONVERGE
-from peers import OURS, PEERS, REFERENCE
 from results import deviation, gemm_share, ratio, same_answer, spread
+
+from gpukmeans.compare._peers import OURS, PEERS, REFERENCE
 
 Result = Mapping[str, Any]
 TIMES, NONE = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"

@@ -6,13 +6,17 @@ means nothing). `build` turns it into a `Contest`; `measure` runs that and retur
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cases
 import numpy as np
-from measure import calls_for, gemm_peak, peak_memory, race, seconds_of
-from peers import OURS, PEERS, REFERENCE, Answer, Peer, Stop, first_line, usable
+
+from gpukmeans.compare import _answers
+from gpukmeans.compare._measure import calls_for, foresee, gemm_peak, peak_memory, race, seconds_of
+from gpukmeans.compare._peers import OURS, PEERS, REFERENCE, Answer, Stop, first_line, usable
 
 CONVERGE = 300  # iterations that stand for "to convergence"
 SEED = 0  # of the k-means++ draws
@@ -56,7 +60,8 @@ def measure(
         peers[name]["seconds"] = [None if t is None else float(f"{t:.5g}") for t in taken]
         peers[name]["validates"] = _PEER[name].validates
         if memory:
-            peak = peak_memory(spec | {k: facts[k] for k in ("given",) if k in facts}, name)
+            told = spec | {key: facts[key] for key in ("given",) if key in facts}
+            peak = peak_memory([str(Path(__file__).with_name("run.py")), "peak", json.dumps(told), name]).get(name)
             peers[name]["peak_mib"] = None if peak is None else round(peak, 1)
     return {**spec, **facts, "peers": peers, "skipped": contest.skipped | done.failed}
 
@@ -82,7 +87,7 @@ def _lloyd(spec: Mapping[str, Any], names: Sequence[str] | None, limit: float) -
     runs = {}
     for peer in peers:
         try:
-            expected = _warm(peer, rows, stop)
+            expected = foresee(peer, rows, stop)
             if expected > limit and peer.name not in (OURS, REFERENCE):
                 skipped[peer.name] = f"would take about {expected:.0f} s a fit, more than --limit allows"
                 continue
@@ -96,22 +101,8 @@ def _lloyd(spec: Mapping[str, Any], names: Sequence[str] | None, limit: float) -
     return Contest(runs, judge, facts, skipped)
 
 
-def _warm(peer: Peer, rows: cases.Rows, stop: Stop) -> float:
-    """Let a peer load what it needs on a part of the rows; the seconds that all rows would take."""
-    n, k = len(rows.X), len(rows.init)
-    part = min(n, max(2000, 4 * k, n // 50))
-    few = cases.Rows(rows.X[:part].copy(), rows.X[:k].copy(), np.arange(k))
-    run = peer.prepare(few, Stop(2, 2))
-    seconds_of(run)
-    return seconds_of(run) * n / part * (stop.given + 1) / 3
-
-
 def _judge_fit(X: np.ndarray, answer: Answer) -> dict[str, Any]:
-    labels = answer.labels
-    if labels is not None and answer.order is not None:
-        labels = np.empty_like(answer.labels)
-        labels[answer.order] = answer.labels
-    inertia, wrong = cases.judge(X, answer.centers, labels)
+    inertia, wrong = _answers.judge(X, answer.centers, _answers.labels_of(answer))
     n_iter = None if answer.n_iter is None else int(answer.n_iter)
     # JSON has no infinity: centres that are not finite have no inertia.
     return {"n_iter": n_iter, "inertia": inertia if np.isfinite(inertia) else None, "wrong_labels": wrong}
@@ -149,7 +140,7 @@ def _seeding(spec: Mapping[str, Any], names: Sequence[str] | None, limit: float)
         if true is None:
             true = sklearn.cluster.kmeans_plusplus(X.astype(np.float64), k, random_state=SEED)[1]
         return {
-            name: {"different": int((found != true).sum()), "inertia": cases.judge(X, X[found])[0]}
+            name: {"different": int((found != true).sum()), "inertia": _answers.judge(X, X[found])[0]}
             for name, found in answers.items()
         }
 

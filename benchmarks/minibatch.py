@@ -27,12 +27,13 @@ for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
 
 import cases
 import numpy as np
-from measure import peak_of, race
-from peers import OURS, REFERENCE
 from sklearn.cluster import MiniBatchKMeans as Theirs
 
 from gpukmeans import MiniBatchKMeans
 from gpukmeans._threads import n_threads
+from gpukmeans.compare import _answers
+from gpukmeans.compare._measure import peak_of, race
+from gpukmeans.compare._peers import OURS, REFERENCE
 
 CLASSES = {OURS: MiniBatchKMeans, REFERENCE: Theirs}
 _WARM = 5000  # rows of a fit before the clock runs
@@ -95,7 +96,7 @@ def compare(case: str, kind: str, options: argparse.Namespace) -> float:
     done = race({name: turn(name) for name in CLASSES}, options.seeds)
     if done.failed:
         raise SystemExit(f"{case} {kind}: {done.failed}")
-    means = {name: statistics.fmean(cases.judge(rows.X, one.centers)[0] for one in found[name]) for name in CLASSES}
+    means = {name: statistics.fmean(_answers.judge(rows.X, one.centers)[0] for one in found[name]) for name in CLASSES}
     print(f"\n{case} {kind}, {rows.X.shape[0]} x {rows.X.shape[1]}, k={len(rows.init)}, {options.dtype}; ", end="")
     print(f"rows {rows.X.nbytes / 2**20:.0f} MiB")
     for name in CLASSES:

@@ -12,8 +12,9 @@ from jobs import CONVERGE
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
-from peers import OURS, PEERS, REFERENCE
 from results import ratio, same_answer
+
+from gpukmeans.compare._peers import OURS, PEERS, REFERENCE
 
 _TITLES = {"uniform": "uniform rows", "blobs": "blobs"}
 _OURS_COLOR, _INK = "#c2410c", "#334155"

@@ -13,23 +13,22 @@ The file holds raw seconds; medians, ratios and verdicts are computed when it is
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from peers import OURS, REFERENCE
+from gpukmeans._files import InputError, read_json, write_files
+from gpukmeans.compare import _measure
+from gpukmeans.compare._answers import SAME
+from gpukmeans.compare._comparison import identify
+from gpukmeans.compare._measure import Spread, times_as_fast
+from gpukmeans.compare._peers import OURS, REFERENCE
 
 SCHEMA = 1
 KEY = ("job", "case", "kind", "dtype", "max_iter")
-SAME = {"inertia": 1e-4, "error": 1e-5}  # how far an answer may be from scikit-learn's to be the same
 
-
-class ResultError(ValueError):
-    """A file that does not hold results."""
+ResultError = InputError  # a file that does not hold results
 
 
 def key_of(result: Mapping[str, Any]) -> tuple:
@@ -50,12 +49,7 @@ def load(path: Path) -> dict[str, Any]:
     ResultError
         If the file cannot be read, is no JSON, is damaged or of another schema.
     """
-    try:
-        store = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResultError(f"{path.name} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # no UTF-8, or no JSON
-        raise ResultError(f"{path.name} is not a file of results, or is damaged: it is no JSON ({error}).") from error
+    store = read_json(path)
     if not isinstance(store, dict) or "schema" not in store:
         raise ResultError(f"{path.name} is not a file of results: it names no schema.")
     if store["schema"] != SCHEMA:
@@ -92,18 +86,11 @@ def merge(store: dict[str, Any], results: Iterable[dict[str, Any]], environments
     return {"schema": SCHEMA, "environments": {i: known[i] for i in sorted(used)}, "results": ordered}
 
 
-def identify(environment: Mapping[str, Any]) -> str:
-    """A short name for an environment, the same for the same facts."""
-    return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:8]
-
-
 def add(path: Path, result: dict[str, Any], environment: dict[str, Any]) -> None:
     """Add a result to the file, which is made if it is not there; never leaves half a file."""
     name = identify(environment)
     store = merge(load(path) if path.exists() else empty(), [result | {"environment": name}], {name: environment})
-    part = path.with_name(path.name + ".part")
-    part.write_text(dumps(store), encoding="utf-8")
-    os.replace(part, path)
+    write_files(path.parent, {path.name: dumps(store).encode()})
 
 
 def dumps(store: Mapping[str, Any]) -> str:
@@ -117,19 +104,16 @@ def dumps(store: Mapping[str, Any]) -> str:
 # --- figures ------------------------------------------------------------------------------------
 
 
-def spread(result: Mapping[str, Any], name: str) -> tuple[float, float, float]:
-    """Median, least and most seconds of a peer."""
-    seconds = [t for t in result["peers"][name]["seconds"] if t is not None]
-    return statistics.median(seconds), min(seconds), max(seconds)
+def spread(result: Mapping[str, Any], name: str) -> Spread:
+    """Median, least and most seconds of a peer; `_check` saw to it that there are some."""
+    return Spread(*(_measure.spread(result["peers"][name]["seconds"]) or ()))
 
 
-def ratio(result: Mapping[str, Any], name: str) -> tuple[float, float, float] | None:
+def ratio(result: Mapping[str, Any], name: str) -> Spread | None:
     """How many times as fast as scikit-learn a peer is: median, least and most of the ratios of the rounds."""
     if REFERENCE not in result["peers"]:
         return None
-    rounds = zip(result["peers"][REFERENCE]["seconds"], result["peers"][name]["seconds"], strict=True)
-    ratios = [theirs / own for theirs, own in rounds if own is not None and theirs is not None]
-    return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
+    return times_as_fast(result["peers"][name]["seconds"], result["peers"][REFERENCE]["seconds"])
 
 
 def deviation(result: Mapping[str, Any], name: str, of: str = OURS) -> float | None:
@@ -144,7 +128,7 @@ def deviation(result: Mapping[str, Any], name: str, of: str = OURS) -> float | N
 
 
 def same_answer(result: Mapping[str, Any], name: str) -> bool:
-    """Whether a peer gave the answer that scikit-learn gave, within the tolerance of `SAME`.
+    """Whether a peer gave the answer that scikit-learn gave, within the tolerance of `SAME`, as far as it is stored.
 
     Seedings have to draw scikit-learn's rows in float64; float32 draws differ where the two are
     rounded differently, in scikit-learn too.

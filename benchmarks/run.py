@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,14 +33,16 @@ for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
 
 import cases
 import results
-from environment import command, commit, environment
 from jobs import CONVERGE, build, measure
-from measure import copy_bandwidth, gemm_peak, peak_of
-from peers import OURS, PEERS, REFERENCE
 from table import heading, lines, shape_line
+
+from gpukmeans.compare._environment import commit, environment
+from gpukmeans.compare._measure import copy_bandwidth, gemm_peak, peak_of
+from gpukmeans.compare._peers import OURS, PEERS, REFERENCE
 
 FLOOR = 0.95  # the ratio to scikit-learn that no random shape may fall below
 _JOBS = ("lloyd", "seeding", "silhouette", "random", "roofline", "all")
+ROOT = Path(__file__).resolve().parent.parent
 _DTYPES = ("float32", "float64")
 
 
@@ -171,6 +174,19 @@ def _measure(spec: dict[str, Any], options: argparse.Namespace) -> dict[str, Any
     return measure(spec, names, rounds=rounds, limit=options.limit, memory=memory)
 
 
+def command(argv: list[str]) -> str:
+    """The command that was typed; folders of this machine are left out of it."""
+
+    def portable(word: str) -> str:
+        if not os.path.isabs(word):
+            return word
+        path = Path(word).resolve()
+        return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+    script = portable(str(Path(sys.argv[0]).resolve())) if sys.argv and sys.argv[0] else "benchmarks/run.py"
+    return shlex.join(["python", script, *map(portable, argv)])
+
+
 def _shown(result: dict[str, Any]) -> list[str]:
     if result["job"] == "roofline":
         peaks = ", ".join(f"{dtype} {peak:.0f} GFLOP/s" for dtype, peak in result["gemm"].items())
@@ -192,7 +208,7 @@ def _verdict(shapes: list[dict[str, Any]]) -> int:
 
 def _print_peak(spec: dict[str, Any], name: str) -> int:
     """Of a process of its own, started by `measure.peak_memory`."""
-    print(peak_of(build(spec, [name]).runs[name]))
+    print(name, peak_of(build(spec, [name]).runs[name]))
     return 0
 
 

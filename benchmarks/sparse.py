@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import sklearn.cluster
-from measure import peak_of, race
 from scipy.sparse import csr_array
 
 from gpukmeans import KMeans
+from gpukmeans.compare._measure import peak_of, race
 
 CONTESTANTS = {"compiled": ("1", KMeans), "SciPy": ("numpy", KMeans), "scikit-learn": ("1", sklearn.cluster.KMeans)}
 REFERENCE = "scikit-learn"
@@ -96,7 +96,7 @@ def make(n: int, d: int, entries: int, k: int, dtype: str) -> csr_array:
 
 
 def peak_in_a_process(name: str, arguments: list[str]) -> float:
-    """MiB, see `measure.peak_of`."""
+    """MiB, see `gpukmeans.compare._measure.peak_of`."""
     command = [sys.executable, __file__, *arguments, "--peak", name]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

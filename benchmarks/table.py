@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peers import OURS, REFERENCE
 from results import deviation, gemm_share, ratio, same_answer, spread
+
+from gpukmeans.compare._peers import OURS, REFERENCE
 
 
 def heading(result: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ the array module of an array and writes array-API-standard code against it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from sklearn import get_config
 
 logger = logging.getLogger("gpukmeans")
 
-# `device="auto"` sends host data to a GPU from this n_samples * n_features * n_clusters on.
-# Arithmetic, not a measurement: twenty iterations of this size take a CPU core about a second,
-# which is what a first CUDA context and its kernels cost.
+# `device="auto"` sends host data to a GPU from this n_samples * n_features * n_clusters on, unless the environment
+# says another number (see `bound`). Arithmetic, not a measurement: twenty iterations of this size take a CPU core
+# about a second, which is what a first CUDA context and its kernels cost.
 WORTH_A_GPU = 1_000_000_000
 
 _INSTALL = "install CuPy with: python -m pip install 'gpukmeans[cuda12x]' (or 'gpukmeans[cuda13x]')"
@@ -219,6 +220,38 @@ def _cuda_scope(device: Device) -> Iterator[None]:
 # --- choosing a device ------------------------------------------------------------------------
 
 
+class Bound(NamedTuple):
+    """The size of a problem from which "auto" sends host data to a GPU."""
+
+    work: float  # n_samples * n_features * n_clusters
+    source: str  # where the number comes from
+
+
+@cache
+def bound() -> Bound:
+    """`GPUKMEANS_WORTH_A_GPU`, read once, or the built-in `WORTH_A_GPU`.
+
+    Raises
+    ------
+    ValueError
+        If the variable is set to something else than a number from 0 on, or `inf`.
+    """
+    text = os.environ.get("GPUKMEANS_WORTH_A_GPU", "").strip()
+    if not text:
+        return Bound(WORTH_A_GPU, "built in")
+    try:
+        work = float(text)
+    except ValueError:
+        work = -1.0
+    if not work >= 0:
+        raise ValueError(
+            f"GPUKMEANS_WORTH_A_GPU={text!r}, but it is the n_samples * n_features * n_clusters from which "
+            "device='auto' uses a GPU: a number such as 1e9, 0 (always) or inf (never). `gpukmeans compare --sweep n` "
+            "measures it."
+        )
+    return Bound(work, "GPUKMEANS_WORTH_A_GPU")
+
+
 def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
     """Choose where to compute.
 
@@ -226,7 +259,7 @@ def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
     ----------
     device : {"auto", "cpu", "cuda", "cuda:N"}
         "auto" stays where X lives if that is a device; host data goes to the first usable CUDA
-        device when `work` is at least `WORTH_A_GPU`, otherwise to the CPU. "cuda" never falls back.
+        device when `work` is at least `bound()`, otherwise to the CPU. "cuda" never falls back.
     X : array, optional
         The input.
     work : float, optional
@@ -258,8 +291,9 @@ def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
 
 
 def _auto(work: float | None) -> Device:
-    if work is not None and work < WORTH_A_GPU:
-        reason = f"n*d*k = {work:.3g} is below {WORTH_A_GPU:.0e}, where a GPU starts to pay"
+    least, source = bound()
+    if work is not None and work < least:
+        reason = f"n*d*k = {work:.3g} is below {least:.3g} ({source}), where a GPU starts to pay"
         return CPU._replace(reason=reason)
     _, why_not = _cuda_state()
     if not why_not:
@@ -305,9 +339,38 @@ def _probe(cupy: Any) -> tuple[int, str]:
     return (count, "") if answer == 12 else (0, f"a test kernel gave {answer} instead of 12")
 
 
+def cuda_devices() -> tuple[list[Device], str]:
+    """The usable CUDA devices, and why there is none ('' if there is one)."""
+    count, why_not = _cuda_state()
+    return [_cuda_device(i, "") for i in range(count)], why_not
+
+
+def cuda_facts() -> dict[str, Any]:
+    """Devices, driver and versions, of JSON types; why no device can be used where none can."""
+    devices, why_not = cuda_devices()
+    if not devices:
+        return {"devices": [], "why_not": why_not}
+    cupy = devices[0].xp
+    runtime = cupy.cuda.runtime
+    facts = []
+    for device in devices:
+        found = runtime.getDeviceProperties(device.number)
+        facts.append(
+            {
+                "name": device.name,
+                "memory_mib": int(found["totalGlobalMem"]) >> 20,
+                "capability": f"{found['major']}.{found['minor']}",
+                "multiprocessors": int(found["multiProcessorCount"]),
+            }
+        )
+    versions = {"driver": runtime.driverGetVersion(), "runtime": runtime.runtimeGetVersion()}
+    told = {name: f"{value // 1000}.{value % 1000 // 10}" for name, value in versions.items()}
+    return {"devices": facts, "cupy": cupy.__version__, **told}
+
+
 def describe() -> dict[str, Any]:
     """Facts about devices for `gpukmeans doctor`."""
-    count, why_not = _cuda_state()
+    devices, why_not = cuda_devices()
     version = None
     if "not installed" not in why_not:
         try:
@@ -316,12 +379,11 @@ def describe() -> dict[str, Any]:
             version = cupy.__version__
         except ImportError:
             version = "does not import"
-    names = [_cuda_device(i, "").name for i in range(count)]
     choice = _auto(None)
     return {
         "cupy": version,
-        "cuda": why_not or f"{count} usable device(s)",
-        "devices": names,
+        "cuda": why_not or f"{len(devices)} usable device(s)",
+        "devices": [device.name for device in devices],
         "auto": f"{choice.name}: {choice.reason}",
-        "bound": WORTH_A_GPU,
+        "bound": bound(),
     }

@@ -7,6 +7,7 @@ do next. Choosing columns and checking numbers is the work of `_tables`.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -106,6 +107,17 @@ def check_file(path: Path, hint: str = "") -> None:
         raise InputError(f"{path} may not be read; check its permissions")
     if size == 0:
         raise InputError(f"{path} is empty")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; an InputError that names the file if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, or no JSON
+        reason = short(str(error), 100)
+        raise InputError(f"{path.name} is damaged, or not a file of results: it is no JSON ({reason})") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

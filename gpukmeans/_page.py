@@ -85,12 +85,8 @@ def render(report: Report, pictures: Mapping[str, bytes], command: Sequence[str]
     InputError
         If Jinja is not installed.
     """
-    require_jinja2()
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    text = files(__package__).joinpath("templates", PAGE).read_text("utf-8")
-    return environment.from_string(text).render(
+    return fill(
+        PAGE,
         report=report,
         table=report.table,
         n=len(report.table.X),
@@ -106,6 +102,28 @@ def render(report: Report, pictures: Mapping[str, bytes], command: Sequence[str]
         command=None if command is None else shlex.join(command),
         facts=_facts(report),
     )
+
+
+def fill(template: str, **values: Any) -> str:
+    """A page from a template beside this module; an InputError if Jinja is not installed."""
+    require_jinja2()
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = files(__package__).joinpath("templates")
+    environment = Environment(
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def picture(title: str, png: bytes, alt: str, reading: str) -> Picture:
+    """A PNG as a part of a page."""
+    width, height = struct.unpack(">II", png[16:24])  # the first chunk of a PNG
+    return Picture(title, f"data:image/png;base64,{base64.b64encode(png).decode()}", width, height, alt, reading)
 
 
 # --- the answer -------------------------------------------------------------------------------
@@ -151,10 +169,7 @@ def _pictures(report: Report, pictures: Mapping[str, bytes]) -> Iterator[Picture
         ("confusion.png", "Against the known classes", _confusion_text),
     ):
         if name in pictures:
-            png = pictures[name]
-            width, height = struct.unpack(">II", png[16:24])  # the first chunk of a PNG
-            alt, reading = describe(report)
-            yield Picture(title, f"data:image/png;base64,{base64.b64encode(png).decode()}", width, height, alt, reading)
+            yield picture(title, pictures[name], *describe(report))
 
 
 def _scatter_text(report: Report) -> tuple[str, str]:

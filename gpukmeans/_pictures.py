@@ -49,15 +49,21 @@ def draw(report: Report) -> dict[str, bytes]:
         figures["silhouette.png"] = silhouette(report)
     if report.judgement is not None:
         figures["confusion.png"] = confusion(report)
-    return {name: _png(figure) for name, figure in figures.items()}
+    return {name: png(figure) for name, figure in figures.items()}
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # names in a script the font lacks show as boxes
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
+
+
+def figure_for(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure to be stored, not shown, and its axes."""
+    figure, ax = _figure(width, height)
+    return figure, ax
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:

@@ -1,4 +1,4 @@
-"""The command `gpukmeans`: report, fit, predict and doctor.
+"""The command `gpukmeans`: report, fit, predict, compare and doctor.
 
 This module only reads arguments, calls the work and turns problems into one line on stderr. The
 work is imported inside the commands, so that `--help` answers at once and Ctrl-C finds us ready.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ._files import BUILT_IN, InputError
+from .compare import _command
 
 DATA_HELP = (
     "a .csv, .tsv, .parquet, .npy or .npz file (an NPZ holds X and optionally y), "
@@ -80,11 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_environment() -> None:
-    """Refuse values of GPUKMEANS_KERNELS and GPUKMEANS_ISA that mean nothing before the work begins."""
-    from . import _kernels
+    """Refuse values of our environment variables that mean nothing before the work begins."""
+    from . import _device, _kernels
 
     try:
         _kernels.check_environment()
+        _device.bound()
     except ValueError as error:
         raise InputError(str(error)) from None
 
@@ -129,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_fit(commands)
     _add_predict(commands)
+    _command.add(commands)
     doctor = commands.add_parser(
         "doctor",
         help="show versions, threads, kernels and devices",
@@ -355,7 +358,8 @@ def _facts() -> list[tuple[str, list[tuple[str, str]]]]:
     state = _device.describe()
     devices = [("CuPy", state["cupy"] or "not installed"), ("CUDA", state["cuda"])]
     devices += [("device", name) for name in state["devices"]]
-    devices += [("device='auto' (large)", state["auto"])]
+    work, source = state["bound"]
+    devices += [("device='auto' (large)", state["auto"]), ("large is n*d*k from", f"{work:.3g} ({source})")]
     kinds = ["cpu", "cuda"] if state["devices"] else ["cpu"]
     kernels = [("compiled for the CPU", _kernels.compiled_state())]
     kernels += [(f"{kind}: {op}", name) for kind in kinds for op, name in _kernels.in_use(kind).items()]

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import metrics
 from ._cluster_display import ClusterDisplay
+from ._comparison_display import DeviceComparisonDisplay
 from ._confusion_display import MatchedConfusionDisplay
 from ._device import home_of, namespace, scope, to_device
 from ._drawing import (
@@ -29,12 +30,21 @@ from ._drawing import (
     shorten,
     spread_line,
 )
+from ._scaling_display import RooflineDisplay, ScalingDisplay
 from ._validation import check_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ClusterDisplay", "ElbowDisplay", "MatchedConfusionDisplay", "SilhouetteDisplay"]
+__all__ = [
+    "ClusterDisplay",
+    "DeviceComparisonDisplay",
+    "ElbowDisplay",
+    "MatchedConfusionDisplay",
+    "RooflineDisplay",
+    "ScalingDisplay",
+    "SilhouetteDisplay",
+]
 
 
 class ElbowDisplay:

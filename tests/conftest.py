@@ -10,6 +10,8 @@ import pytest
 import strict_cupy
 from cuda_standin import device, host
 
+from gpukmeans._device import Bound
+
 # Processes that tests start in the checkout import the installed package, not the checkout, where
 # there are no compiled kernels. `pytest` itself does so too, unlike `python -m pytest`.
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -29,7 +31,7 @@ def auto_cuda(request, monkeypatch):
     """With --auto-cuda, tests that name no device compute on the first CUDA device."""
     if request.config.getoption("--auto-cuda"):
         cuda_or_skip(request)
-        monkeypatch.setattr("gpukmeans._device.WORTH_A_GPU", 0)
+        monkeypatch.setattr("gpukmeans._device.bound", lambda: Bound(0.0, "--auto-cuda"))
 
 
 def cuda_or_skip(request) -> Any:

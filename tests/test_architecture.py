@@ -21,7 +21,7 @@ MODULES = sorted(
 # Lower floors first; a module imports from its own floor or below.
 FLOORS = [
     {"_device", "_threads"},
-    {"_frame", "_rows"},
+    {"_files", "_frame", "_rows"},
     {"_bounds"},
     {
         "_kernels",
@@ -46,13 +46,21 @@ FLOORS = [
     {"_estimator"},
     {"kmeans", "minibatch"},
     {"_functions", "metrics", "patch"},
+    {"compare._rows", "compare._standin"},
+    {"compare._peers"},
+    {"compare._answers", "compare._environment", "compare._measure"},
+    {"compare._clocks", "compare._figures"},
+    {"compare._comparison", "compare._contest", "compare._rooflines", "compare._text"},
+    {"compare._peak", "compare._run"},
+    {"compare"},
     {"_drawing"},
-    {"_cluster_display", "_confusion_display"},
+    {"_cluster_display", "_comparison_display", "_confusion_display"},
+    {"_scaling_display"},
     {"plotting"},
-    {"_files"},
     {"_tables"},
     {"_pictures", "_results", "_page", "_model_file"},
-    {"report"},
+    {"compare._page", "report"},
+    {"compare._command"},
     {"cli"},
 ]
 FLOOR = {f"gpukmeans.{name}": level for level, names in enumerate(FLOORS) for name in names}

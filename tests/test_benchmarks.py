@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -18,16 +17,17 @@ sys.path.insert(0, str(BENCHMARKS))
 import cases
 import figures
 import jobs
-import measure
 import minibatch
 import page
 import passes
-import peers
 import results
 import run
 import sparse
 
 from gpukmeans._kernels.cpu import native
+from gpukmeans.compare import _answers
+from gpukmeans.compare import _measure as measure
+from gpukmeans.compare import _peers as peers
 
 TWO = ("gpukmeans", "scikit-learn")
 
@@ -111,12 +111,12 @@ def test_random_shapes_keep_their_bounds():
 def test_judge_finds_inertia_and_wrong_labels():
     X = np.array([[0.0], [1.0], [9.0], [10.0]], np.float32)
     centers = np.array([[0.5], [9.5]])
-    assert cases.judge(X, centers) == (1.0, None)
-    assert cases.judge(X, centers, np.array([0, 0, 1, 1])) == (1.0, 0)
-    assert cases.judge(X, centers, np.array([0, 1, 1, 1])) == (1.0, 1)
+    assert _answers.judge(X, centers) == (1.0, None)
+    assert _answers.judge(X, centers, np.array([0, 0, 1, 1])) == (1.0, 0)
+    assert _answers.judge(X, centers, np.array([0, 1, 1, 1])) == (1.0, 1)
     tie = np.array([[5.0]])
-    assert cases.judge(tie, centers, np.array([1])) == (20.25, 0)
-    assert cases.judge(X, np.full((2, 1), np.nan), np.zeros(4, int)) == (np.inf, 4)
+    assert _answers.judge(tie, centers, np.array([1])) == (20.25, 0)
+    assert _answers.judge(X, np.full((2, 1), np.nan), np.zeros(4, int)) == (np.inf, 4)
 
 
 # --- peers --------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_peers_start_from_the_same_rows_and_answer_alike(peer):
         pytest.skip(reason)
     rows = cases.make("a", "blobs", "float32")
     stop = peers.Stop(100, 100, True)
-    expected = cases.judge(rows.X, peers._estimator("sklearn.cluster")(rows, stop)().centers)[0]
+    expected = _answers.judge(rows.X, peers._estimator("sklearn.cluster")(rows, stop)().centers)[0]
     answer = jobs._judge_fit(rows.X, peer.prepare(rows, stop)())
     assert answer["inertia"] == pytest.approx(expected, rel=1e-6)
     assert answer["wrong_labels"] == 0
@@ -180,6 +180,10 @@ def test_race_takes_turns_and_survives_a_failure():
     assert turns == ["a", "b", "b", "a", "a", "b"]
     assert done.failed == {"bad": "MemoryError: no room"}
     assert {name: len(taken) for name, taken in done.seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_race_without_contestants_ends():
+    assert measure.race({}, 3) == ({}, {}, {})
 
 
 def test_race_lets_slow_contestants_sit_out_unless_they_must_run():
@@ -360,17 +364,17 @@ def test_lloyd_command_keeps_its_options(tmp_path, script_path):
     assert result["command"] == f"python benchmarks/lloyd.py {' '.join(words)} --json results.json"
 
 
-@pytest.mark.skipif(not measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
+@pytest.mark.skipif(not _measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
 def test_peak_memory_is_measured_in_a_process_of_its_own(script_path):
     spec = {"job": "seeding", "case": "t", "kind": "blobs", "dtype": "float32", "max_iter": 0}
-    assert 0 <= measure.peak_memory(spec, "gpukmeans") < 100
+    peaks = measure.peak_memory([str(BENCHMARKS / "run.py"), "peak", json.dumps(spec), "gpukmeans"])
+    assert 0 <= peaks["gpukmeans"] < 100
     # in a fresh process: this one has freed memory that a new array would be put into
     code = (
-        "import numpy, measure; block = [numpy.ones(1)]; "
-        "print(measure.peak_of(lambda: block.append(numpy.ones(4 << 20))))"
+        "import numpy; from gpukmeans.compare import _measure; block = [numpy.ones(1)]; "
+        "print(_measure.peak_of(lambda: block.append(numpy.ones(4 << 20))))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(measure.__file__).parent)}
-    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 20 < float(child.stdout) < 64
 
 
@@ -469,7 +473,7 @@ def test_words_that_the_race_does_not_know(words, told, capsys):
 # --- sparse rows ----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
+@pytest.mark.skipif(not _measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
 def test_sparse_rows_race_and_answer_alike(script_path, capsys, monkeypatch):
     monkeypatch.setenv("GPUKMEANS_KERNELS", "1")  # which the contestants set, and is put back
     words = "--rows 300 --features 200 --entries 10 --clusters 3 --repeat 1 --iterations 4 --dtype float64"

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from typing import NamedTuple
 
@@ -253,6 +254,23 @@ def test_compiled_kernels_come_first(monkeypatch):
     assert set(_kernels.in_use("cpu").values()) == {"numpy kernel"}
     monkeypatch.setenv("GPUKMEANS_KERNELS", "0")
     assert set(_kernels.in_use("cpu").values()) == {"array body"}
+
+
+def test_a_block_chooses_its_kernels_for_itself(monkeypatch):
+    monkeypatch.setattr(cpu, "native", Module)
+    monkeypatch.setenv("GPUKMEANS_KERNELS", "1")
+    elsewhere = []
+    with _kernels.using("0"):
+        assert set(_kernels.in_use("cpu").values()) == {"array body"}
+        with _kernels.using("numpy"):
+            assert set(_kernels.in_use("cpu").values()) == {"numpy kernel"}
+            thread = threading.Thread(target=lambda: elsewhere.append(_kernels.choice()))
+            thread.start()
+            thread.join()
+        assert _kernels.choice() == "0"
+        with pytest.raises(ValueError, match="kernels='2', but it chooses the kernels and can be: 1"):
+            _kernels.using("2").__enter__()
+    assert (_kernels.choice(), elsewhere) == ("1", ["1"])
 
 
 @pytest.mark.parametrize("name", ["GPUKMEANS_KERNELS", "GPUKMEANS_ISA"])

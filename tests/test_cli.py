@@ -370,6 +370,19 @@ def test_doctor_fits_80_columns(capsys):
     assert np.__version__ in out
 
 
+def test_doctor_shows_the_bound_of_auto_and_its_source(points):
+    for value, shown in (("", "1e+09 (built in)"), ("3.1e7", "3.1e+07 (GPUKMEANS_WORTH_A_GPU)")):
+        with command("doctor", env={"GPUKMEANS_WORTH_A_GPU": value}) as process:
+            out, err = process.communicate(timeout=60)
+        assert err == b""
+        assert shown in out.decode()
+    with command("fit", "points.npz", "--k", "3", "--out", "m", env={"GPUKMEANS_WORTH_A_GPU": "lots"}) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.decode().startswith("gpukmeans: error: GPUKMEANS_WORTH_A_GPU='lots'")
+    assert err.count(b"\n") == 1
+
+
 def test_names_the_terminal_cannot_show_are_escaped(points):
     np.savez("größe.npz", X=points[0])
     with command("fit", "größe.npz", "--k", "3", "--out", "m", env={"PYTHONIOENCODING": "ascii"}) as process:

@@ -75,6 +75,37 @@ def test_auto_weighs_the_size_of_the_problem(cupy_double):
     assert large.name == "cuda:0 Strict double"
 
 
+@pytest.fixture
+def fresh_bound():
+    """The environment is read again, in this test and after it."""
+    device.bound.cache_clear()
+    yield
+    device.bound.cache_clear()
+
+
+@pytest.mark.parametrize(("value", "kinds"), [("2e3", "pcc"), ("0", "ccc"), ("inf", "ppp"), ("", "ppc")])
+def test_the_bound_of_auto_is_read_from_the_environment(value, kinds, cupy_double, fresh_bound, monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_WORTH_A_GPU", value)
+    found = [device.resolve("auto", work=work).kind for work in (1999, 2000, BIG)]
+    assert found == [{"p": "cpu", "c": "cuda"}[letter] for letter in kinds]
+    monkeypatch.setenv("GPUKMEANS_WORTH_A_GPU", "5")
+    assert device.bound().work != 5  # read once
+
+
+def test_the_bound_names_its_source(cupy_double, fresh_bound, monkeypatch):
+    assert device.bound() == (device.WORTH_A_GPU, "built in")
+    device.bound.cache_clear()
+    monkeypatch.setenv("GPUKMEANS_WORTH_A_GPU", "3.1e7")
+    assert "below 3.1e+07 (GPUKMEANS_WORTH_A_GPU)" in device.resolve("auto", work=10).reason
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "nan", "1e9 rows"])
+def test_bounds_that_are_none(value, fresh_bound, monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_WORTH_A_GPU", value)
+    with pytest.raises(ValueError, match=rf"GPUKMEANS_WORTH_A_GPU='{value}'.*such as 1e9.*compare --sweep n"):
+        device.resolve("auto", work=1)
+
+
 def test_auto_follows_the_input(cupy_double):
     x = cupy_double.zeros((3, 2))
     assert device.resolve("auto", x, work=1).kind == "cuda"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gpukmeans
-from gpukmeans import KMeans, MiniBatchKMeans, metrics, plotting
+from gpukmeans import KMeans, MiniBatchKMeans, compare, metrics, plotting
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -31,7 +31,7 @@ def _fitted() -> KMeans:
 def _public(name: str) -> bool:
     """Whether a bare name is public, a parameter of an estimator, or what a fit or a curve carries."""
     return (
-        any(name in module.__all__ for module in (gpukmeans, metrics, plotting))
+        any(name in module.__all__ for module in (gpukmeans, compare, metrics, plotting))
         or hasattr(_fitted(), name)
         or hasattr(MiniBatchKMeans(), name)
         or name in metrics.WCSSCurve._fields

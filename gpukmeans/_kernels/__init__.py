@@ -3,14 +3,16 @@
 A kernel has the name, the arguments, the outputs and the tie-break of the body in `_distances`
 that it stands in for. Compiled kernels (C++ for NumPy arrays, CUDA C++ for CuPy arrays) come before NumPy's.
 `GPUKMEANS_KERNELS=numpy` turns the compiled ones off, `GPUKMEANS_KERNELS=0` all of them: then the array
-bodies serve.
+bodies serve. `using` chooses for a block of code.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -64,12 +66,41 @@ _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 _LARGE = 10_000_000  # n * d * k of a fit above which it is worth telling that compiled kernels are missing
 
 
+_in_block: ContextVar[str] = ContextVar("kernels of a block", default="")
+
+
 def choice() -> str:
-    """Which kernels may serve: a key of `_CHOICES`, from `GPUKMEANS_KERNELS`."""
-    value = os.environ.get("GPUKMEANS_KERNELS") or "1"
+    """Which kernels may serve: a key of `_CHOICES`, from the innermost `using`, else from `GPUKMEANS_KERNELS`."""
+    return _in_block.get() or _checked(os.environ.get("GPUKMEANS_KERNELS") or "1", "GPUKMEANS_KERNELS")
+
+
+@contextmanager
+def using(kernels: str) -> Iterator[None]:
+    """Let only these kernels serve the fits that begin in a block, whatever the environment says.
+
+    Parameters
+    ----------
+    kernels : {'1', 'numpy', '0'}
+        What `GPUKMEANS_KERNELS` takes. The choice holds for this thread (and task), not for others.
+
+    Examples
+    --------
+    >>> from gpukmeans import _kernels
+    >>> with _kernels.using("0"):
+    ...     _kernels.in_use("cpu")["nearest"]
+    'array body'
+    """
+    before = _in_block.set(_checked(kernels, "kernels"))
+    try:
+        yield
+    finally:
+        _in_block.reset(before)
+
+
+def _checked(value: str, name: str) -> str:
     if value not in _CHOICES:
         allowed = ", ".join(f"{name} ({meaning})" for name, meaning in _CHOICES.items())
-        raise ValueError(f"GPUKMEANS_KERNELS={value!r}, but it chooses the kernels and can be: {allowed}.")
+        raise ValueError(f"{name}={value!r}, but it chooses the kernels and can be: {allowed}.")
     return value
 
 

@@ -13,27 +13,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
+from gpukmeans.compare._standin import Counters, counters, driver
 
-class Counters(NamedTuple):
-    """Totals since the process began, in the order of native/device.h."""
-
-    launches: int
-    threads: int
-    h2d_count: int  # copies from the host to the device, and their bytes
-    h2d_bytes: int
-    d2h_count: int
-    d2h_bytes: int
-    d2d_count: int
-    d2d_bytes: int
-    memsets: int
-    syncs: int
-    allocations: int  # by cudaMalloc: CuPy's pool asks for few
-    live_bytes: int
-    peak_bytes: int
-    products: int  # by cuBLAS
-    errors: int
-    loaded_bytes: int  # of global memory, by the threads of kernels
-    stored_bytes: int
+__all__ = ["Counters", "Event", "counters", "exact_allocations", "recorded", "traffic"]
 
 
 class Event(NamedTuple):
@@ -66,16 +48,11 @@ class _Event(ctypes.Structure):
 
 @cache
 def _driver() -> Any:
-    library = ctypes.CDLL("libcuda.so.1")
+    library = driver()
     library.standin_event_count.restype = ctypes.c_uint64
     library.standin_event.argtypes = [ctypes.c_uint64]
     library.standin_event.restype = ctypes.POINTER(_Event)
     return library
-
-
-def counters() -> Counters:
-    """The totals now."""
-    return Counters(*(ctypes.c_uint64 * len(Counters._fields)).in_dll(_driver(), "standin_counters"))
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from cases import Rows
+
+from ._rows import Rows
 
 
 class Stop(NamedTuple):
@@ -78,7 +79,7 @@ def _faiss(rows: Rows, stop: Stop) -> Run:
     import faiss
 
     # No subsampling; a negative threshold never stops early.
-    settings = {"niter": stop.given, "min_points_per_centroid": 1, "max_points_per_centroid": 1 << 30}
+    settings: dict[str, Any] = {"niter": stop.given, "min_points_per_centroid": 1, "max_points_per_centroid": 1 << 30}
     if hasattr(faiss.ClusteringParameters(), "early_stop_threshold"):
         settings["early_stop_threshold"] = 0.0 if stop.converge else -1.0
 

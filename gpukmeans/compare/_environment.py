@@ -1,22 +1,24 @@
-"""What the figures were measured on: machine, versions, threads, BLAS, kernels, commit."""
+"""What the figures were measured on: machine, GPU, versions, threads, BLAS, kernels, commit."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shlex
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from peers import PEERS
 from threadpoolctl import threadpool_info
 
-ROOT = Path(__file__).resolve().parent.parent
+from .. import _kernels, _threads
+from .._device import cuda_facts
+from ._peers import PEERS
+from ._standin import LABEL, driver
+
+PACKAGE = Path(__file__).resolve().parents[1]
 _SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512vl", "asimd", "sve")
-_VARIABLES = ("GPUKMEANS_NUM_THREADS", "GPUKMEANS_KERNELS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_VARIABLES = ("GPUKMEANS_NUM_THREADS", "GPUKMEANS_KERNELS", "GPUKMEANS_ISA", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def environment() -> dict[str, Any]:
@@ -32,9 +34,10 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": _versions(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "threads": _threads(),
+        "threads": _threads.n_threads(),
         "blas": _blas(),
-        "kernels": _kernels(),
+        "kernels": {str(op): str(name) for op, name in _kernels.in_use("cpu").items()},
+        "cuda": cuda_facts() | ({"stand_in": LABEL} if driver() else {}),
     }
 
 
@@ -59,15 +62,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _threads() -> int | None:
-    """Threads of a fit of ours; None if this version does not tell."""
-    try:
-        from gpukmeans._threads import n_threads
-    except ImportError:
-        return None
-    return n_threads()
-
-
 def _blas() -> list[str]:
     """The BLAS of NumPy and SciPy, with the kernel it chose for this machine."""
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
@@ -80,37 +74,19 @@ def _blas() -> list[str]:
     )
 
 
-def _kernels() -> dict[str, str]:
-    """Operation -> what serves it, as `gpukmeans doctor` shows."""
-    try:
-        from gpukmeans._kernels import in_use
-    except ImportError:
-        return {}
-    return {str(op): str(name) for op, name in in_use("cpu").items()}
-
-
 def commit() -> str:
-    """The short hash of the checkout, with ``-changed`` where files that matter differ from it."""
+    """The short hash of the checkout that the package runs from, with ``-changed`` where files that matter differ.
+
+    "unknown" for a package that was installed: then the versions tell.
+    """
     try:
+        _git("ls-files", "--error-unmatch", "__init__.py")  # not some other checkout that holds a virtual environment
         head = _git("rev-parse", "--short", "HEAD").strip()
-        changed = _git("status", "--porcelain", "--", "gpukmeans", "benchmarks", ":!benchmarks/results")
+        changed = _git("status", "--porcelain", "--", ".", "../benchmarks", ":!../benchmarks/results")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}-changed" if changed.strip() else head
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def command(argv: list[str]) -> str:
-    """The command that was typed; folders of this machine are left out of it."""
-
-    def portable(word: str) -> str:
-        if not os.path.isabs(word):
-            return word
-        path = Path(word).resolve()
-        return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
-
-    script = portable(str(Path(sys.argv[0]).resolve())) if sys.argv and sys.argv[0] else "benchmarks/run.py"
-    return shlex.join(["python", script, *map(portable, argv)])
+    return subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True).stdout
