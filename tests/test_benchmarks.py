@@ -364,7 +364,7 @@ def test_lloyd_command_keeps_its_options(tmp_path, script_path):
     assert result["command"] == f"python benchmarks/lloyd.py {' '.join(words)} --json results.json"
 
 
-@pytest.mark.skipif(not _measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
+@pytest.mark.skipif(not measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
 def test_peak_memory_is_measured_in_a_process_of_its_own(script_path):
     spec = {"job": "seeding", "case": "t", "kind": "blobs", "dtype": "float32", "max_iter": 0}
     peaks = measure.peak_memory([str(BENCHMARKS / "run.py"), "peak", json.dumps(spec), "gpukmeans"])
@@ -473,7 +473,7 @@ def test_words_that_the_race_does_not_know(words, told, capsys):
 # --- sparse rows ----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not _measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
+@pytest.mark.skipif(not measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
 def test_sparse_rows_race_and_answer_alike(script_path, capsys, monkeypatch):
     monkeypatch.setenv("GPUKMEANS_KERNELS", "1")  # which the contestants set, and is put back
     words = "--rows 300 --features 200 --entries 10 --clusters 3 --repeat 1 --iterations 4 --dtype float64"
