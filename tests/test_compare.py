@@ -11,6 +11,7 @@ import pytest
 from comparisons import run_of, timed
 from cuda_standin.marks import standin
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
 from gpukmeans import KMeans, _kernels, _plan
 from gpukmeans._files import InputError
@@ -162,6 +163,11 @@ def test_settings_that_mean_nothing(settings, said):
 def test_rows_need_a_number_of_clusters():
     with pytest.raises(InputError, match="n_clusters=None: give the number"):
         compare_devices([[0.0], [1.0]])
+
+
+def test_sparse_rows_are_not_compared():
+    with pytest.raises(InputError, match=r"data is sparse.*give data.toarray\(\)"):
+        compare_devices(sparse.csr_array(np.eye(4)), 2)
 
 
 def test_one_that_fails_takes_no_figures_with_it(plant):

@@ -15,6 +15,7 @@ import numpy as np
 from .. import KMeans, _kernels
 from .._device import to_host
 from .._files import InputError
+from .._rows import is_sparse
 from .._validation import check_rows
 from . import _contest
 from ._answers import Reference, judge, judge_fit
@@ -163,7 +164,10 @@ def _cases(data: Any, n_clusters: int | None, dtype: str, kind: str, order: Orde
             rows = make_rows(shape, kind, dtype, order.seed)
             yield {**shape._asdict(), "dtype": dtype, "kind": kind, **common, "digest": digest(rows.X)}, rows
         return
-    X = to_host(check_rows(data))
+    X = check_rows(data)
+    if is_sparse(X):
+        raise InputError("data is sparse, and not every contestant takes sparse rows: give data.toarray(), or a shape")
+    X = to_host(X)
     X = np.ascontiguousarray(X, dtype=np.float32 if X.dtype == np.float32 else np.float64)
     if not isinstance(n_clusters, (int, np.integer)):
         raise InputError(f"n_clusters={n_clusters!r}: give the number of clusters to fit the rows with")
