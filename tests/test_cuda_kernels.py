@@ -195,7 +195,7 @@ def test_other_dtypes_run_the_array_bodies(cp):
 
 @BOTH
 @WEIGHTED
-@pytest.mark.parametrize(("d", "k"), [(3, 5), (40, 6)], ids=["fused", "chunks"])
+@pytest.mark.parametrize(("d", "k"), [(3, 5), pytest.param(40, 6, marks=pytest.mark.long)], ids=["fused", "chunks"])
 def test_grid_and_memory_change_no_bit(cp, monkeypatch, d, k, dtype, weighted):
     """On symmetric data, where the order of a sum would decide ties and so labels."""
     half = np.random.default_rng(5).normal(size=(900, d))

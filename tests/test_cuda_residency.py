@@ -118,7 +118,7 @@ def fit_bytes(cp, X, k):
 
 
 @pytest.mark.parametrize("of", ["pool", "device"])
-@pytest.mark.parametrize("kernels", ["1", "0"])
+@pytest.mark.parametrize("kernels", ["1", pytest.param("0", marks=pytest.mark.long)])
 def test_less_memory_gives_the_same_bits_until_a_clear_error(cp, monkeypatch, kernels, of):
     monkeypatch.setenv("GPUKMEANS_KERNELS", kernels)
     X, k = rows(40, 1500), 64
