@@ -204,6 +204,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """
         place = resolve(device)
         moved = copy.copy(self)
+        if hasattr(self, "_random_state"):  # of a stream, which may go on in both
+            moved._random_state = copy.deepcopy(self._random_state)
         moved.device = device
         for name in self._fitted_arrays:
             if getattr(self, name, None) is not None:

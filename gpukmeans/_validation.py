@@ -64,6 +64,7 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
     }
     X = check_array(X, **options) if estimator is None else validate_data(estimator, X, reset=reset, **options)
     if issparse(X):
+        _check_places(X)
         _check_magnitude(X.data, "X")
         return _each_once(X)
     if X.dtype.kind == "O":  # columns of a table that is not pandas'
@@ -72,6 +73,22 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
         raise ValueError(f"X has dtype {X.dtype}, but rows of real numbers are needed. Convert it to float64 first.")
     _check_magnitude(X, "X")
     return X
+
+
+def _check_places(X: Any) -> None:
+    """Sparse rows whose entries lie outside would be read from memory that is not theirs; SciPy does not look."""
+    xp, (n, d) = namespace(X.indices), X.shape
+    edges = to_host(X.indptr)
+    inside = edges.size == n + 1 and edges[0] == 0 and bool((np.diff(edges) >= 0).all())
+    inside = inside and edges[-1] <= min(X.indices.size, X.data.size)
+    if inside and edges[-1] > 0:
+        stored = X.indices[: int(edges[-1])]
+        inside = int(xp.min(stored)) >= 0 and int(xp.max(stored)) < d
+    if not inside:
+        raise ValueError(
+            f"X is no valid CSR matrix of shape {X.shape}: column indices have to be from 0 to {d - 1}, and indptr "
+            "must rise from 0 to the number of entries. X.check_format() says what is wrong."
+        )
 
 
 def _each_once(X: Any) -> Any:
@@ -129,6 +146,7 @@ def _check_sparse_device_rows(X: Any, estimator: Any, reset: bool, min_samples: 
     X = X.tocsr()
     if X.dtype.name not in ("float32", "float64"):
         X = X.astype(np.float64)
+    _check_places(X)
     if estimator is not None:
         _check_feature_count(X, estimator, reset)
     return _each_once(X)

@@ -224,7 +224,6 @@ default='k-means++'
             self.n_steps_ = run(plan, stream, Draws(n, weights), progress, random_state)
             self.n_iter_ = math.ceil(self.n_steps_ * self._batch_size / n)
             if not self.compute_labels:
-                self.__dict__.pop("labels_", None)
                 self.inertia_ = progress.inertia * (n if weights is None else float(weights.sum()))
             self._publish(stream, plan, home, result_dtype(X))
         return self
@@ -246,6 +245,8 @@ default='k-means++'
                 stream = self._stream(self._exact_centers(plan), to_host(self._counts), self._n_since_last_reassign)
             stream.learn(plan, self._random_state)
             self.n_steps_ = getattr(self, "n_steps_", 0) + 1
+            if not self.compute_labels:
+                self.__dict__.pop("inertia_", None)
             self._publish(stream, plan, home, result_dtype(X if first else self.cluster_centers_))
         return self
 
@@ -322,6 +323,8 @@ default='k-means++'
         if self.compute_labels:
             labels, self.inertia_ = plan.judge(centers)
             self.labels_ = to_device(labels, home)
+        else:
+            self.__dict__.pop("labels_", None)  # of another batch or fit
 
 
 def _some(weights: Any, which: np.ndarray) -> Any:

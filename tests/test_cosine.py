@@ -187,6 +187,17 @@ def test_rows_are_never_copied_whole(kernels):
     assert peak < 100_000_000  # a copy in float64 has 128 MB
 
 
+@pytest.mark.parametrize("factor", [1e-310, 1e120])
+def test_lengths_at_the_ends_of_float64(kernels, factor):
+    """The reciprocal of a subnormal length is infinite."""
+    X = np.random.default_rng(5).normal(size=(50, 5))
+    X[X < -1] = 0
+    expected = KMeans(3, metric="cosine", init=X[:3]).fit(X)
+    model = KMeans(3, metric="cosine", init=X[:3]).fit(sparse.csr_array(X * factor))
+    assert np.array_equal(model.labels_, expected.labels_)
+    assert model.inertia_ == pytest.approx(expected.inertia_, rel=1e-9)
+
+
 def test_threads_change_no_bit(monkeypatch):
     found = []
     for threads in ("1", "3"):

@@ -415,3 +415,19 @@ def test_one_small_read_a_batch_on_cuda(cp, monkeypatch, d, k):
     for events in seen:
         assert [event.bytes for event in events if event.kind == "d2h"] == [8 * (k + 1)]
         assert [event.bytes for event in events if event.kind == "h2d"] == [8 * k]
+
+
+def test_batches_without_labels_forget_old_ones():
+    X = rows(300, 3, 4)
+    model = MiniBatchKMeans(4, random_state=0).fit(X).set_params(compute_labels=False).partial_fit(X[:5])
+    assert not hasattr(model, "labels_")
+    assert not hasattr(model, "inertia_")
+
+
+def test_a_moved_copy_goes_on_by_itself():
+    X = rows(300, 3, 4)
+    one = MiniBatchKMeans(4, random_state=0, reassignment_ratio=0.5, batch_size=300).partial_fit(X)
+    other, alone = one.to("cpu"), pickle.loads(pickle.dumps(one))
+    for _ in range(3):
+        other.partial_fit(X)
+    assert np.array_equal(one.partial_fit(X).cluster_centers_, alone.partial_fit(X).cluster_centers_)

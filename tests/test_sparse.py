@@ -18,7 +18,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from test_exactness import brute
 
-from gpukmeans import KMeans, k_means, kmeans_plusplus, metrics
+from gpukmeans import KMeans, MiniBatchKMeans, k_means, kmeans_plusplus, metrics
 from gpukmeans._device import CPU
 from gpukmeans._frame import Request
 from gpukmeans._kernels import csr
@@ -343,6 +343,53 @@ def test_never_made_dense(kernels):
 
 
 # --- on a device ----------------------------------------------------------------------------------
+
+
+def test_as_many_clusters_as_you_like_take_no_memory_for_all_pairs(monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_KERNELS", "numpy")
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "1")
+    n, d, k = 30_000, 700, 600
+    X = sparse.csr_array((np.ones(n), np.random.default_rng(0).integers(0, d, n), np.arange(n + 1)), shape=(n, d))
+    model = KMeans(k, init=np.eye(k, d), max_iter=1).fit(X)
+    tracemalloc.start()
+    model.predict(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < n * k * 8 / 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_that_underflow(kernels, dtype):
+    """Rows near zero beside one that keeps the frame from being scaled."""
+    rng = np.random.default_rng(3)
+    X = 1e-22 * rng.normal(size=(40, 3))
+    X[0] = 1
+    X = X.astype(dtype)
+    for seed in range(60):
+        C = X[np.random.default_rng(seed).choice(40, 4, replace=False)]
+        model = KMeans(4, init=C, max_iter=1, tol=0).fit(sparse.csr_array(X))
+        assert np.array_equal(model.labels_, brute(X, model.cluster_centers_)), seed
+
+
+BAD_PLACES = {
+    "a column that is not there": ([0, 1, 2, 900_000_000], [0, 1, 2, 3, 4]),
+    "a negative column": ([0, 1, -2, 1], [0, 1, 2, 3, 4]),
+    "edges that fall": ([0, 1, 2, 1], [0, 2, 1, 3, 4]),
+    "edges beyond the entries": ([0, 1, 2, 1], [0, 1, 2, 3, 40]),
+    "edges that begin late": ([0, 1, 2, 1], [1, 1, 2, 3, 4]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PLACES)
+def test_places_that_are_not_there(kernels, case):
+    """SciPy takes them; they would be read from memory that is not the matrix's."""
+    indices, edges = (np.array(part, np.int32) for part in BAD_PLACES[case])
+    bad = sparse.csr_array((4, 3))
+    bad.data, bad.indices, bad.indptr = np.ones(4), indices, edges
+    model = KMeans(2, random_state=0).fit(np.eye(4, 3))
+    for use in (KMeans(2).fit, MiniBatchKMeans(2).fit, model.predict, model.score):
+        with pytest.raises(ValueError, match=r"X is no valid CSR matrix of shape \(4, 3\): column indices"):
+            use(bad)
 
 
 def on_a_device(X: sparse.csr_array, cp: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
-from .._frame import trust
+from .._frame import UNDERFLOW, trust
 from .._rows import SparseRows, compressed
 
 _PAIRS = 1 << 18  # entries of pairs of rows and centres whose exact distances are computed at once
@@ -58,6 +58,13 @@ def nearest(rows: SparseRows, start: int, stop: int, targets: Any, labels: np.nd
     labels : array of shape (stop - start,) int32
         The index of the nearest centre of each row is written here.
     """
+    step = max(16, _PAIRS // targets.norms.size)  # n x k numbers are never held
+    blocks = [(a, min(a + step, stop)) for a in range(start, stop, step)]
+    return sum(_nearest(rows, a, b, targets, labels[a - start : b - start]) for a, b in blocks)
+
+
+def _nearest(rows: SparseRows, start: int, stop: int, targets: Any, labels: np.ndarray) -> int:
+    """`nearest` of a few rows."""
     block, dtype = rows[start:stop, :], targets.table.dtype
     x = with_data(block, block.data.astype(dtype, copy=False) * dtype.type(targets.scale))
     fast = x @ targets.table
@@ -78,7 +85,8 @@ def _limits(x: csr_array, best: np.ndarray, targets: Any) -> np.ndarray:
     lengths = np.diff(x.indptr)
     b = unit * (np.minimum(lengths, 8 * np.sqrt(lengths)) + 10)
     by_reach = 2 * b * targets.reach * (2 * np.sqrt(norms) + targets.reach)
-    return best + np.minimum(by_reach, 2 * b * (5 * norms + 3 * np.maximum(best + norms, 0.0)))
+    by_row_alone = 2 * b * (5 * norms + 3 * np.maximum(best + norms, 0.0))
+    return best + (np.minimum(by_reach, by_row_alone) + UNDERFLOW)
 
 
 def _decide(block: csr_array, doubtful: np.ndarray, close: np.ndarray, targets: Any, spherical: bool) -> np.ndarray:

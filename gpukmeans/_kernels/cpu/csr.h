@@ -23,18 +23,24 @@ struct Twofold {
     }
 };
 
-// What the entries of a row are multiplied with.
-GPUKMEANS_INLINE double csr_factor(const Csr &rows, i64 i) { return rows.lengths ? 1.0 / rows.lengths[i] : 1.0; }
-
 // The entries of a row.
 template <class Row, class Index> struct Entries {
     const Row *values;
     const Index *features;
     i64 count;
+    bool divided; // by the length
+    double length;
 
     Entries(const Csr &rows, i64 i)
         : values(static_cast<const Row *>(rows.data) + rows.edges[i]),
-          features(static_cast<const Index *>(rows.indices) + rows.edges[i]), count(rows.edges[i + 1] - rows.edges[i]) {}
+          features(static_cast<const Index *>(rows.indices) + rows.edges[i]), count(rows.edges[i + 1] - rows.edges[i]),
+          divided(rows.lengths != nullptr), length(divided ? rows.lengths[i] : 1.0) {}
+
+    // Its reciprocal may be infinite: so entries that count are divided.
+    GPUKMEANS_INLINE double operator[](i64 e) const {
+        const double value = static_cast<double>(values[e]);
+        return divided ? value / length : value;
+    }
 };
 
 // The centres times a factor each, side by side: (k, d) becomes (d, width), zeros fill up the width.
@@ -60,11 +66,10 @@ inline void csr_squares(const double *centers, i64 k, i64 d, double *high, doubl
 template <class Row, class Index> double csr_exact(const Csr &rows, i64 i, const CsrCenters &c, i64 j) {
     const Entries<Row, Index> x(rows, i);
     const double *center = c.exact + j * rows.d;
-    const double factor = csr_factor(rows, i);
     double inside = 0;
     Twofold taken;
     for (i64 e = 0; e < x.count; e++) {
-        const double entry = center[x.features[e]], difference = rounded(static_cast<double>(x.values[e]) * factor) - entry;
+        const double entry = center[x.features[e]], difference = rounded(x[e]) - entry;
         inside += difference * difference;
         taken.add(rounded(entry * entry));
     }
@@ -74,10 +79,9 @@ template <class Row, class Index> double csr_exact(const Csr &rows, i64 i, const
 // The product of a row with a centre, in float64; of rows with lengths it decides, see _frame.nearest_directly.
 template <class Row, class Index> double csr_exact_product(const Csr &rows, i64 i, const CsrCenters &c, i64 j) {
     const Entries<Row, Index> x(rows, i);
-    const double *center = c.exact + j * rows.d, factor = csr_factor(rows, i);
+    const double *center = c.exact + j * rows.d;
     double sum = 0;
-    for (i64 e = 0; e < x.count; e++)
-        sum += rounded(static_cast<double>(x.values[e]) * factor * center[x.features[e]]);
+    for (i64 e = 0; e < x.count; e++) sum += rounded(x[e] * center[x.features[e]]);
     return sum;
 }
 
@@ -118,7 +122,8 @@ template <class Row, class Index> double csr_norm(const Entries<Row, Index> &x, 
 }
 
 // Labels of the rows from `first` to `last` - 1; returns how many the products left in doubt. The error of
-// |c|^2 - 2 x.c is bounded as in _frame.doubt_limit, with the row's entries for the length of the sum.
+// |c|^2 - 2 x.c is bounded as in _frame.doubt_limit, with the row's entries for the length of the sum; 1e-33 is
+// _frame.UNDERFLOW.
 template <class Row, class Index, class T>
 i64 csr_nearest(const Csr &rows, i64 first, i64 last, const CsrCenters &c, i32 *labels, void *scratch) {
     constexpr int L = lanes<T>;
@@ -128,7 +133,7 @@ i64 csr_nearest(const Csr &rows, i64 first, i64 last, const CsrCenters &c, i32 *
     i64 doubtful = 0;
     for (i64 i = first; i < last; i++) {
         const Entries<Row, Index> x(rows, i);
-        const double factor = c.scale * csr_factor(rows, i);
+        const double factor = c.scale / x.length;
         const T scale = static_cast<T>(factor);
         for (i64 j = 0; j < c.width; j += L) store(fast + j, load(norms + j));
         csr_products<Row, Index, T>(x, scale, table, c.width, fast);
@@ -138,13 +143,13 @@ i64 csr_nearest(const Csr &rows, i64 first, i64 last, const CsrCenters &c, i32 *
         for (int l = 1; l < L; l++) best = lower(best, static_cast<double>(lowest[l]));
         const double xx = csr_norm(x, factor), length = static_cast<double>(x.count);
         const double b = unit * (lower(length, 8 * root(length)) + 10);
-        const double error = lower(b * r * (2 * root(xx) + r), b * (5 * xx + 3 * positive(best + xx)));
+        const double error = 1e-33 + lower(b * r * (2 * root(xx) + r), b * (5 * xx + 3 * positive(best + xx)));
         const T limit = static_cast<T>((best + 2 * error) * (best + 2 * error > 0 ? 1 + 4 * unit : 1 - 4 * unit));
         Vec<T> counted{};
         for (i64 j = 0; j < c.width; j += L) counted += load(fast + j) <= limit ? fill(T(1)) : Vec<T>{};
         i64 close = 0, at = 0;
         for (int l = 0; l < L; l++) close += static_cast<i64>(counted[l]);
-        if (close == 1) {
+        if (close == 1 && limit < __builtin_inf()) {
             while (!(fast[at] <= limit)) at++;
             labels[i - first] = static_cast<i32>(at);
             continue;
@@ -174,7 +179,7 @@ void csr_add(const Csr &rows, const i64 *which, const double *factors, const i64
         for (i64 p = edges[j]; p < edges[j + 1]; p++) {
             const Entries<Row, Index> x(rows, which[p]);
             double *sum = sums + j * rows.d;
-            for (i64 e = 0; e < x.count; e++) sum[x.features[e]] += factors[p] * static_cast<double>(x.values[e]);
+            for (i64 e = 0; e < x.count; e++) sum[x.features[e]] += factors[p] * x[e];
         }
 }
 

@@ -49,7 +49,7 @@ def squared_to_own(
 
 def add(rows: SparseRows, which: np.ndarray, factors: np.ndarray, edges: np.ndarray, sums: np.ndarray) -> None:
     """See `csr_scipy.add`."""
-    _view(rows).add(which, factors if rows.lengths is None else factors / rows.lengths[which], edges, sums)
+    _view(rows).add(which, factors, edges, sums)
 
 
 def lower_to(block: Any, closest: np.ndarray, scale: float, points: np.ndarray, noise: float) -> np.ndarray:
