@@ -113,6 +113,7 @@ def test_bytes_of_global_memory_are_counted(request, monkeypatch):
     cp = cuda_or_skip(request)
     monkeypatch.setenv("STANDIN_MEMCHECK", "1")
     device.exact_allocations(cp)
+    request.addfinalizer(lambda: cp.cuda.set_allocator(cp.get_default_memory_pool().malloc))  # as CuPy has it
     x, c, w = map(cp.asarray, data(np.float32))
     labels, mass = cp.full(203, -1, cp.int32), cp.empty((68, 37))
     kernel = cp.RawModule(code=source(), options=options(np.float32)).get_function("nearest")
