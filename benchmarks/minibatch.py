@@ -15,10 +15,8 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 # As in run.py: OpenBLAS picks its kernel from the machine.
@@ -32,7 +30,7 @@ from sklearn.cluster import MiniBatchKMeans as Theirs
 from gpukmeans import MiniBatchKMeans
 from gpukmeans._threads import n_threads
 from gpukmeans.compare import _answers
-from gpukmeans.compare._measure import peak_of, race
+from gpukmeans.compare._measure import peak_memory, peak_of, race, spread, times_as_fast
 from gpukmeans.compare._peers import OURS, REFERENCE
 
 CLASSES = {OURS: MiniBatchKMeans, REFERENCE: Theirs}
@@ -53,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["peak"]:  # a process of its own, started by `peak`
         case, kind, dtype, name = arguments[1:]
         fit = fitter(name, cases.make(case, kind, dtype))
-        print(peak_of(lambda: fit(0)))
+        print(name, peak_of(lambda: fit(0)))
         return 0
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -100,26 +98,21 @@ def compare(case: str, kind: str, options: argparse.Namespace) -> float:
     print(f"\n{case} {kind}, {rows.X.shape[0]} x {rows.X.shape[1]}, k={len(rows.init)}, {options.dtype}; ", end="")
     print(f"rows {rows.X.nbytes / 2**20:.0f} MiB")
     for name in CLASSES:
-        ratios = [theirs / own for theirs, own in zip(done.seconds[REFERENCE], done.seconds[name], strict=True)]
+        ratio = times_as_fast(done.seconds[name], done.seconds[REFERENCE])
         steps = statistics.median(one.n_steps for one in found[name])
-        text = f"  {name:13}{spread(done.seconds[name], 4):28}{spread(ratios, 2):24}{steps:7.0f} batches, mean inertia "
+        told = f"{_told(spread(done.seconds[name]), 4):28}{_told(ratio, 2):24}"
+        text = f"  {name:13}{told}{steps:7.0f} batches, mean inertia "
         text += f"{means[name]:.8g}" if name == OURS else f"{means[name] / means[OURS] - 1:+.1e}"
         if options.memory:
-            text += f", peak {peak(case, kind, options.dtype, name)} MiB"
+            peak = peak_memory([__file__, "peak", case, kind, options.dtype, name]).get(name)
+            text += ", peak unknown" if peak is None else f", peak {peak:.1f} MiB"
         print(text, flush=True)
     return means[OURS] / means[REFERENCE] - 1
 
 
-def spread(values: list[Any], digits: int) -> str:
-    """Median, least and most."""
-    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(statistics.median(values), min(values), max(values), d=digits)
-
-
-def peak(*words: str) -> str:
-    """MiB that one fit needs at its peak, in a process of its own."""
-    command = [sys.executable, str(Path(__file__)), "peak", *words]
-    run = subprocess.run(command, capture_output=True, text=True)
-    return f"{float(run.stdout.split()[-1]):.1f}" if run.returncode == 0 and run.stdout.split() else "unknown"
+def _told(values: Any, digits: int) -> str:
+    """A spread: median, least and most."""
+    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*values, d=digits)
 
 
 if __name__ == "__main__":

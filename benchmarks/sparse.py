@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from statistics import median
@@ -24,7 +23,7 @@ import sklearn.cluster
 from scipy.sparse import csr_array
 
 from gpukmeans import KMeans
-from gpukmeans.compare._measure import peak_of, race
+from gpukmeans.compare._measure import peak_memory, peak_of, race
 
 CONTESTANTS = {"compiled": ("1", KMeans), "SciPy": ("numpy", KMeans), "scikit-learn": ("1", sklearn.cluster.KMeans)}
 REFERENCE = "scikit-learn"
@@ -45,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     X = make(options.rows, options.features, options.entries, options.clusters, options.dtype)
     runs = {name: contestant(name, X, options.clusters, options.iterations) for name in CONTESTANTS}
-    if options.peak:
-        print(peak_of(runs[options.peak]))
+    if options.peak:  # a process of its own
+        print(options.peak, peak_of(runs[options.peak]))
         return 0
     size = (X.data.nbytes + X.indices.nbytes + X.indptr.nbytes) / 2**20
     print(f"{X.shape[0]} x {X.shape[1]}, {X.nnz} entries, {options.dtype}, {size:.0f} MiB, k={options.clusters}")
@@ -56,8 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     if done.failed:
         return 1
     theirs = median(filter(None, done.seconds[REFERENCE]))
+    words = sys.argv[1:] if arguments is None else arguments
     for name, taken in done.seconds.items():
-        peak = peak_in_a_process(name, sys.argv[1:] if arguments is None else arguments)
+        peak = peak_memory([__file__, *words, "--peak", name]).get(name, float("nan"))
         told = " ".join(f"{t:7.2f}" for t in taken if t is not None)
         print(
             f"{name:13}{told} s   ratio {theirs / median(filter(None, taken)):5.2f}   "
@@ -93,12 +93,6 @@ def make(n: int, d: int, entries: int, k: int, dtype: str) -> csr_array:
         data[part] = values / np.linalg.norm(values, axis=1, keepdims=True)
     starts = np.arange(0, n * entries + 1, entries, dtype=np.int32)  # scikit-learn takes no longer integers
     return csr_array((data.ravel(), indices.ravel(), starts), shape=(n, d))
-
-
-def peak_in_a_process(name: str, arguments: list[str]) -> float:
-    """MiB, see `gpukmeans.compare._measure.peak_of`."""
-    command = [sys.executable, __file__, *arguments, "--peak", name]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 if __name__ == "__main__":

@@ -129,9 +129,7 @@ class DeviceComparisonDisplay:
         check_comparison(comparison, cls.__name__)
         runs = comparison.runs
         if run is None:
-            run = max(
-                range(len(runs)), key=lambda i: runs[i]["case"]["n"] * runs[i]["case"]["d"] * runs[i]["case"]["k"]
-            )
+            run = max(range(len(runs)), key=lambda i: work_of(runs[i]))
         if not -len(runs) <= run < len(runs):
             raise InputError(f"run={run}, but the comparison holds {len(runs)} runs, numbered from 0")
         return cls(runs[run], stage=stage).plot(ax=ax, **kwargs)
@@ -230,19 +228,12 @@ class DeviceComparisonDisplay:
         if reasons:
             return (told, "", f"not the same answer: {', '.join(reasons)}"), WRONG
         times = ratio(self.run, name, stage, base) if base else None
-        fast = (
-            ""
-            if times is None
-            else f"{times.median:.2f}{TIMES}"
-            if times.median >= 0.1
-            else f"{times.median:.2g}{TIMES}"
-        )
-        return (told, fast, agreement(one, self.stage)), INK
+        return (told, "" if times is None else times_text(times.median), agreement(one, self.stage)), INK
 
 
 def times_text(times: float) -> str:
     """A ratio with two digits or more."""
-    return f"{times:.0f}{TIMES}" if times >= 99.5 else f"{times:.2g}{TIMES}" if times < 0.1 else f"{times:.2f}{TIMES}"
+    return f"{times:.2f}{TIMES}" if times >= 0.1 else f"{times:.2g}{TIMES}"
 
 
 def agreement(one: Mapping[str, Any], stage: str) -> str:

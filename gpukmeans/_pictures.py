@@ -53,6 +53,7 @@ def draw(report: Report) -> dict[str, bytes]:
 
 
 def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # names in a script the font lacks show as boxes

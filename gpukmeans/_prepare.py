@@ -10,7 +10,7 @@ import numpy as np
 from ._device import Device, is_single, scope, to_device, to_host
 from ._frame import Frame
 from ._plan import Moments, Plan
-from ._rows import is_sparse, on_device, on_the_sphere
+from ._rows import SparseRows, on_device, on_the_sphere
 
 _SAMPLE = 512  # rows that the reference point is taken from
 
@@ -32,7 +32,7 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device, metric: str =
     """
     with scope(device), _about_sample(X, weights, n_clusters, device, metric)[0] as plan:
         moments = plan.moments()
-        plan.frame = plan.frame._replace(scale=_scale(moments.peak))
+        plan.frame = plan.frame._replace(scale=_scale(moments.peak, plan.frame.dtype))
         return plan, moments
 
 
@@ -43,36 +43,42 @@ def prepare_for_batches(X: Any, weights: Any, n_clusters: int, device: Device) -
     """
     with scope(device):
         plan, farthest = _about_sample(X, weights, n_clusters, device, "euclidean")
-        plan.frame = plan.frame._replace(scale=_scale(farthest))
+        plan.frame = plan.frame._replace(scale=_scale(farthest, plan.frame.dtype))
         return plan
-
-
-def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device, metric: str) -> tuple[Plan, float]:
-    """A plan that looks at the rows from near the middle of a sample, in their own units; and see `_reference`."""
-    rows = _METRICS[metric](on_device(X, device))
-    weights = None if weights is None else to_device(weights, device)
-    dtype = device.xp.float32 if is_single(rows.dtype) else device.xp.float64
-    shift, farthest = _origin(X) if is_sparse(X) else _reference(rows, dtype)
-    frame = Frame(to_device(shift, device), 1.0, dtype, metric == "cosine")
-    return Plan(rows, weights, n_clusters, frame, device), farthest
 
 
 def plan_about(X: Any, centers: Any, device: Device, metric: str = "euclidean") -> Plan:
     """A plan for assigning rows to given centres (`predict`, `transform`, `score`)."""
     with scope(device):
-        rows = _METRICS[metric](on_device(X, device))
-        xp = device.xp
-        dtype = xp.float32 if is_single(rows.dtype) else xp.float64
-        host = to_host(centers).astype(np.float64)
-        shift, _ = _origin(X) if is_sparse(X) else _reference(host, dtype)
-        scale = _scale(float(np.abs(host - shift).max()))
-        frame = Frame(to_device(shift, device), scale, dtype, metric == "cosine")
-        return Plan(rows, None, centers.shape[0], frame, device)
+        rows, host = _METRICS[metric](on_device(X, device)), to_host(centers).astype(np.float64)
+        shift, _ = _middle(host, rows)
+        frame = _frame_at(shift, rows, device, metric)
+        scale = _scale(float(np.abs(host - shift).max()), frame.dtype)
+        return Plan(rows, None, centers.shape[0], frame._replace(scale=scale), device)
 
 
-def _origin(X: Any) -> tuple[np.ndarray, float]:
+def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device, metric: str) -> tuple[Plan, float]:
+    """A plan that looks at the rows from near the middle of a sample of them; and the sample's reach from there."""
+    rows = _METRICS[metric](on_device(X, device))
+    weights = None if weights is None else to_device(weights, device)
+    shift, farthest = _middle(rows, rows)
+    return Plan(rows, weights, n_clusters, _frame_at(shift, rows, device, metric), device), farthest
+
+
+def _frame_at(shift: np.ndarray, rows: Any, device: Device, metric: str) -> Frame:
+    """A frame for the rows from a reference point, in the units of the data."""
+    dtype = device.xp.float32 if is_single(rows.dtype) else device.xp.float64
+    return Frame(to_device(shift, device), 1.0, dtype, metric == "cosine")
+
+
+def _middle(points: Any, rows: Any) -> tuple[np.ndarray, float]:
+    """The point that rows are looked at from, (d,) float64, near the middle of some points; and the reach of these."""
+    return _origin(rows) if isinstance(rows, SparseRows) else _reference(points, rows.dtype)
+
+
+def _origin(rows: SparseRows) -> tuple[np.ndarray, float]:
     """Zero, where sparse rows are looked at from, (d,) float64; and the largest of their entries."""
-    return np.zeros(X.shape[1]), float(abs(X.data).max()) if X.data.size else 0.0
+    return np.zeros(rows.shape[1]), float(abs(rows.data).max()) if rows.data.size else 0.0
 
 
 def _reference(rows: Any, dtype: Any) -> tuple[np.ndarray, float]:
@@ -97,11 +103,12 @@ def _reference(rows: Any, dtype: Any) -> tuple[np.ndarray, float]:
         return near, float(np.maximum(high - near, near - low).max())
 
 
-def _scale(peak: float) -> float:
-    """A power of two that brings `peak` near 1, if squares of it leave float32's comfortable range."""
+def _scale(peak: float, dtype: Any) -> float:
+    """A power of two that brings `peak` near 1, if squares of it leave float32's comfortable range.
+
+    It is a normal number of the dtype itself, since devices may take others for zero.
+    """
     if peak == 0.0 or 1e-10 < peak < 1e10:
         return 1.0
-    exponent = -int(np.frexp(peak)[1])
-    if 126 < abs(exponent) < 160:  # float32 rows at the ends of its range: the scale itself is to be a normal float32
-        exponent = 126 if exponent > 0 else -126
-    return float(np.ldexp(1.0, exponent))
+    most = 126 if is_single(dtype) else 1022
+    return float(np.ldexp(1.0, np.clip(-int(np.frexp(peak)[1]), -most, most)))

@@ -440,7 +440,8 @@ def test_array_code_has_no_passes_to_tell(capsys, monkeypatch):
 # --- mini-batches -------------------------------------------------------------------------------
 
 
-def test_the_race_of_mini_batches(capsys):
+@pytest.mark.skipif(not measure._CLEAR.exists(), reason="the kernel does not tell peak memory")
+def test_the_race_of_mini_batches(script_path, capsys):
     assert minibatch.main(["--cases", "t", "--kinds", "blobs", "--seeds", "3", "--dtype", "float64"]) == 0
     threads, _, heading, *lines = capsys.readouterr().out.splitlines()
     assert threads.endswith(" threads")
@@ -448,7 +449,7 @@ def test_the_race_of_mini_batches(capsys):
     assert [line.split()[0] for line in lines] == list(TWO)
     batches = [line.partition(" batches")[0].split()[-1] for line in lines]
     assert batches[0] == batches[1] != "1"
-    assert all(line.endswith(" MiB") for line in lines)
+    assert all(0 <= float(line.rpartition("peak ")[2].removesuffix(" MiB")) < 100 for line in lines)
     assert abs(float(lines[1].partition("mean inertia ")[2].partition(",")[0])) < 1e-9
 
 

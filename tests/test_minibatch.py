@@ -37,6 +37,11 @@ def assert_same(ours, theirs, labels=True):
     assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-10)
 
 
+def same_path(ours, theirs):
+    """Whether nothing has led two fits apart."""
+    return ours.n_steps_ == theirs.n_steps_ and np.allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-9)
+
+
 # --- as scikit-learn's ----------------------------------------------------------------------------
 
 SETTINGS = {
@@ -79,14 +84,25 @@ def test_sparse_rows(monkeypatch, kernels, init):
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize(("n", "d", "k"), [(1501, 3, 11), (997, 2, 4), (1203, 19, 7)])
-def test_fits_are_scikit_learns(name, weighted, n, d, k):
-    if name == "more than half the batch" and weighted:
-        pytest.skip("a light cluster is put on a row that is another centre already: a tie")
+def test_fits_are_scikit_learns(monkeypatch, name, weighted, n, d, k):
+    """But where a light cluster is put on a row that is another centre already: rounding decides such ties there."""
+    twins, learn = [], batches.Stream.learn
+
+    def watched(stream, *arguments):
+        inertia = learn(stream, *arguments)
+        twins.append(len(np.unique(stream.centers, axis=0)) < k)
+        return inertia
+
+    monkeypatch.setattr(batches.Stream, "learn", watched)
     X = rows(n, d, k)
     weights = np.random.default_rng(1).random(n) * (np.arange(n) % 7 > 0) if weighted else None
     for seed in range(2):
         settings = {"n_clusters": k, "random_state": seed, **SETTINGS[name]}
         ours, theirs = (K(**settings).fit(X, sample_weight=weights) for K in (MiniBatchKMeans, Theirs))
+        tied = any(twins)
+        twins.clear()
+        if tied and name == "more than half the batch" and not same_path(ours, theirs):
+            continue
         assert_same(ours, theirs, labels=name != "no labels")
         assert ours.n_iter_ == theirs.n_iter_
         assert hasattr(ours, "labels_") == (name != "no labels")

@@ -11,11 +11,11 @@ from .._files import write_files
 from .._page import Picture, fill, picture
 from .._pictures import figure_for, png
 from .._scaling_display import RooflineDisplay, ScalingDisplay
-from ._answers import SAME, rand_text
+from ._answers import SAME
 from ._comparison import DeviceComparison
 from ._figures import SHOWN, Run, all_series, asked_of, baseline_of, points, ratio, timing, why_not_same
 from ._standin import LABEL
-from ._text import crossover_text, left_out, one_each, remarks, seconds, spread_text, title, why_no_crossover
+from ._text import crossover_text, left_out, one_each, proof, remarks, seconds, spread_text, title, why_no_crossover
 
 NONE, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
@@ -106,24 +106,10 @@ def _median(run: Run, name: str, stage: str) -> tuple[str, str]:
 
 def _answers(run: Run) -> dict[str, Any]:
     heads = ["iterations", "inertia", "adjusted Rand", "centres off by", "warm-up", "host memory", "device memory"]
-    rows: list[tuple] = []
-    for one in run["contestants"].values():
-        answer = one["answer"]
-        cells = [
-            _or_none(answer.get("n_iter"), str),
-            _or_none(answer.get("off"), "{:+.0e}".format),
-            _or_none(answer.get("rand"), rand_text),
-            _or_none(answer.get("center"), "{:.0e}".format),
-            _or_none(one.get("warm_up"), seconds),
-            _or_none(one.get("host_mib"), "{:.1f} MiB".format),
-            _or_none(one.get("device_mib"), "{:.1f} MiB".format),
-        ]
-        rows.append((one["label"], [(cell, "") for cell in cells], []))
+    rows: list[tuple] = [
+        (one["label"], [(cell, "") for cell in proof(one, NONE)], []) for one in run["contestants"].values()
+    ]
     return {"caption": "Answers beside the reference's", "heads": heads, "rows": rows}
-
-
-def _or_none(value: Any, form: Any) -> str:
-    return NONE if value is None else form(value)
 
 
 def _counts(run: Run) -> Iterable[dict[str, Any]]:

@@ -19,6 +19,8 @@ WIDTH = 100
 NONE, TIMES = "-", "x"
 _NAME, _FAST = 21, 22  # columns
 _ACROSS = 6  # problems that grow, side by side
+_MIB = "{:.1f} MiB".format
+_OF_THE_ANSWER = (("n_iter", str), ("off", "{:+.0e}".format), ("rand", rand_text), ("center", "{:.0e}".format))
 _CELLS = {"seeding": 9, "iteration": 10, "fit": 9, "transfer": 9, "predict": 9, "silhouette": 11}
 
 
@@ -170,23 +172,21 @@ def _answers(run: Run) -> list[str]:
     head = f"{'answer':{_NAME}}{'iterations':>11}{'inertia':>10}{'adj. Rand':>11}{'centres':>9}{'warm-up':>10}"
     found = [f"{head}{'host':>11}{'device':>10}"]
     for name, one in run["contestants"].items():
-        answer = one["answer"]
-        cells = [
-            f"{_or_none(answer.get('n_iter'), '{}'):>11}",
-            f"{_or_none(answer.get('off'), '{:+.0e}'):>10}",
-            f"{NONE if answer.get('rand') is None else rand_text(answer['rand']):>11}",
-            f"{_or_none(answer.get('center'), '{:.0e}'):>9}",
-            f"{NONE if one.get('warm_up') is None else seconds(one['warm_up']):>10}",
-            f"{_or_none(one.get('host_mib'), '{:.1f} MiB'):>11}",
-            f"{_or_none(one.get('device_mib'), '{:.1f} MiB'):>10}",
-        ]
+        cells = [f"{cell:>{width}}" for cell, width in zip(proof(one), (11, 10, 11, 9, 10, 11, 10), strict=True)]
         found.append(f"{short(name, _NAME - 1):{_NAME}}{''.join(cells)}".rstrip())
         found += [f"  {remark}" for remark in remarks(run, name)]
     return found
 
 
-def _or_none(value: Any, form: str) -> str:
-    return NONE if value is None else form.format(value)
+def proof(one: Mapping[str, Any], none: str = NONE) -> list[str]:
+    """Of a contestant: iterations, inertia, adjusted Rand, centres, warm-up, and the memory of host and device."""
+    facts = [
+        *((one["answer"].get(key), form) for key, form in _OF_THE_ANSWER),
+        (one.get("warm_up"), seconds),
+        (one.get("host_mib"), _MIB),
+        (one.get("device_mib"), _MIB),
+    ]
+    return [none if value is None else form(value) for value, form in facts]
 
 
 def remarks(run: Run, name: str) -> list[str]:
