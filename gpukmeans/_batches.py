@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ._device import namespace, placement, to_device, to_host
-from ._plan import Partial, Plan
+from ._frame import Lanes
+from ._plan import Plan, side_by_side
 from ._rows import dense, take
 
 # Up to so many rows of equal weight the sum of the shares up to a row is off by less than a share: n^2 u / 2 < 1.
@@ -74,9 +75,10 @@ class Stream:
     def learn(self, plan: Plan, random_state: np.random.RandomState) -> float:
         """Move the centres with the rows of a plan, one batch; the inertia before they moved."""
         look = self._is_due()
-        partial, inertia = plan.gather(self.centers)
-        self.centers = add(self.centers, to_device(self.weights, plan.device), partial, plan.frame.shift)
-        gained, inertia = _read(partial.weights, inertia)
+        lanes, inertia = plan.gather(self.centers)
+        move = plan.operations.learn or learn
+        self.centers, gained = move(self.centers, to_device(self.weights, plan.device), lanes, plan.frame.shift)
+        gained, inertia = _read(gained, inertia)
         self.weights = self.weights + gained
         if look and self._ratio > 0:
             self._reassign(plan, random_state)
@@ -105,27 +107,29 @@ class Stream:
         self.weights = np.where(light, self.weights[~light].min(), self.weights)
 
 
-def add(centers: Any, weights: Any, partial: Partial, shift: Any) -> Any:
-    """The centres, (k, d), as means that the rows of a batch have joined; those given none stay where they are.
+def learn(centers: Any, weights: Any, lanes: Lanes, shift: Any) -> tuple[Any, Any]:
+    """The centres as means that the rows of a batch have joined, and the weights, (k,), of these rows.
+
+    Those that none have joined stay where they are.
 
     Parameters
     ----------
     centers : array of shape (k, d), float64
     weights : array of shape (k,), float64
         Of the rows that they were the means of.
-    partial : Partial
+    lanes : Lanes
         Of the batch.
     shift : array of shape (d,), float64
-        Reference point of `partial.sums`.
+        Reference point of the sums.
     """
-    xp = namespace(centers)
+    xp, partial = namespace(centers), side_by_side(lanes)
     total = weights + partial.weights
     moved = centers - shift
     moved *= -partial.weights[:, None]
     moved += partial.sums
     moved /= xp.where(total > 0, total, 1.0)[:, None]
     moved += centers
-    return moved
+    return moved, partial.weights
 
 
 def _read(weights: Any, inertia: Any) -> tuple[np.ndarray, float]:
@@ -217,8 +221,7 @@ def run(plan: Plan, stream: Stream, draws: Draws, progress: Progress, random_sta
     size, xp = progress.batch_size, plan.xp
     with plan.part(np.arange(size), None) as batch:
         for step in range(1, progress.n_steps + 1):
-            which = to_device(draws.draw(size, random_state), plan.device)
-            batch.exchange(take(plan.rows, which))
+            batch.draw(plan.rows, draws.draw(size, random_state))
             before = stream.centers
             inertia = stream.learn(batch, random_state)
             shift = float(xp.sum((stream.centers - before) ** 2)) if progress.tol else 0.0

@@ -40,10 +40,12 @@ class Operations(NamedTuple):
     cluster_distance_sums: Callable[..., Any]
     distance_sums: Callable[..., None]
     search_pass: Any  # kernels that run a whole pass, or None: the plan composes it from the above
+    draw_pass: Any
     add_pass: Any
     moments_pass: Any
     own_pass: Any
     move_centers: Any  # a kernel that takes a step on to new centres, or None: `_lloyd` does it
+    learn: Any  # a kernel that moves centres with a batch, or None: `_batches` does it
     loop: Any  # a kernel that runs Lloyd's whole loop on a small problem, or None
 
 

@@ -79,7 +79,7 @@ class Lanes(NamedTuple):
 class Searched(NamedTuple):
     """What such a pass found."""
 
-    lanes: Lanes | None
+    lanes: Any  # Lanes, or None where nothing was added up
     changed: Any  # rows with a new label; by lanes, on the device, where `move_centers` takes the step on
     doubtful: Any  # rows that fast distances could not decide, likewise
     searched: int  # rows that no bound held to their centres

@@ -19,9 +19,9 @@ import numpy as np
 from sklearn import get_config
 
 from ._bounds import Bounds, worth_keeping
-from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
+from ._device import Device, is_single, namespace, placement, result_dtype, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations
-from ._frame import Frame, Request, Searched, make_targets
+from ._frame import Frame, Lanes, Request, Searched, make_targets
 from ._rows import SparseRows, UnitRows, directions, take
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
@@ -163,6 +163,7 @@ class Plan:
         self._lanes: Any = None
         self._bounds: Bounds | None = None
         self._age, self._moved = 0, 0
+        self._drawn: tuple[Any, np.ndarray] | None = None
 
     def part(self, indices: np.ndarray, weights: np.ndarray | None) -> Plan:
         """A plan of some of the rows, in the same frame.
@@ -176,9 +177,18 @@ class Plan:
         weights = None if weights is None else to_device(weights, self.device)
         return Plan(rows, weights, self.n_clusters, self.frame, self.device)
 
-    def exchange(self, rows: Any) -> None:
-        """Take other rows instead, as many and of the same kind, for `gather`; (m, d), on the device."""
-        self.rows = rows
+    def draw(self, rows: Any, which: np.ndarray) -> None:
+        """Take other rows instead for `gather`: as many of these as the plan has, of the same kind.
+
+        Parameters
+        ----------
+        rows : array of shape (n, d), on the device
+        which : array of shape (m,), integers, on the host
+        """
+        if self.operations.draw_pass:  # the pass fetches them, in all threads
+            self._drawn = rows, which
+        else:
+            self.rows = take(rows, to_device(which, self.device))
 
     def keep(self, step: Step, changed: int) -> None:
         """Make a step's labels the plan's; the next step may add up only the rows that move from them."""
@@ -218,16 +228,16 @@ class Plan:
             return self._step_in_one(centers, "all" if exact else "moves")
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
-    def gather(self, centers: Any) -> tuple[Partial, Any]:
-        """Sums of the clusters that the rows form around given centres, and the inertia (on the device)."""
+    def gather(self, centers: Any) -> tuple[Lanes, Any]:
+        """Sums of the clusters that the rows form around given centres, by lanes, and the inertia (on the device)."""
         if self.operations.search_pass:
             found = self._pass(centers, "all", inertia=True)
             self._lanes = found.lanes  # memory for the next batch
-            return _side_by_side(found.lanes), found.inertia
+            return found.lanes, found.inertia
         while True:
             step = self._search(centers, self._add_up)
             if not self.repeat(int(step.undecided), int(step.doubtful)):
-                return step.partial, self.inertia(step.labels, centers)
+                return Lanes(*(sums[None, ...] for sums in step.partial)), self.inertia(step.labels, centers)
 
     def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, float | None]:
         """Begin Lloyd's algorithm: in one call, as far as that goes, if the problem is small.
@@ -251,7 +261,7 @@ class Plan:
         """Sums of the clusters of any labels, from all rows."""
         if self.operations.add_pass:
             where = labels, self.frame, self.n_clusters
-            return _side_by_side(self.operations.add_pass(self.rows, self.weights, *where, self._workers))
+            return side_by_side(self.operations.add_pass(self.rows, self.weights, *where, self._workers))
 
         def lane(number: int, space: Workspace) -> Partial | None:
             total: Partial | None = None
@@ -395,13 +405,17 @@ class Plan:
             self._bounds = Bounds(n, d, self.n_clusters)
             self._hold_blas()  # it separates the centres
         found = self._pass(centers, add, inertia=False)
-        partial = None if self.operations.move_centers else _side_by_side(found.lanes)
+        partial = None if self.operations.move_centers else side_by_side(found.lanes)
         return Step(partial, found.lanes, add == "all", self.labels, found.changed, found.doubtful, 0)
 
     def _pass(self, centers: Any, add: str, inertia: bool) -> Searched:
         tests = self._bounds.prepare(centers, self.frame) if self._bounds else None
         request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, tests, inertia)
-        found = self.operations.search_pass(request, self._workers)
+        if self._drawn:
+            found = self.operations.draw_pass(request, *self._drawn, self._workers)
+            self._drawn = None
+        else:
+            found = self.operations.search_pass(request, self._workers)
         if self._bounds:
             self._bounds.learn(tests, found.searched, found.changed)
         return found
@@ -472,9 +486,10 @@ def _plus(total: Partial | None, more: Partial) -> Partial:
     return Partial(*(a + b for a, b in zip(total, more, strict=True)))
 
 
-def _side_by_side(lanes: Any) -> Partial:
+def side_by_side(lanes: Lanes) -> Partial:
     """The same of lanes that lie in one array."""
-    return Partial(*(sums[0] if len(sums) == 1 else sums.sum(axis=0) for sums in lanes))
+    xp = namespace(lanes.sums)
+    return Partial(*(sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0) for sums in lanes))
 
 
 def _total(lanes: Sequence[Partial]) -> Partial:

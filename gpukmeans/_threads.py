@@ -94,6 +94,7 @@ class Workers:
         self._pool: ThreadPoolExecutor | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self.crew: Any = None  # threads of the compiled kernels, which come to help and make them when first needed
 
     def run(self, task: Callable[[Any, Workspace], Any], items: Sequence[Any]) -> list[Any]:
         """Apply `task` to every item; an exception in one of them stops the others."""
@@ -127,6 +128,7 @@ class Workers:
 
     def close(self) -> None:
         """Stop after the items in work and join every thread."""
+        self.crew = None
         if self._pool is None:
             self._stop.clear()
             return

@@ -13,6 +13,7 @@ from gpukmeans._device import CPU
 from gpukmeans._frame import Frame
 from gpukmeans._kernels.cpu import native
 from gpukmeans._lloyd import update_centers
+from gpukmeans._plan import side_by_side
 from gpukmeans._prepare import prepare
 
 pytestmark = pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
@@ -64,7 +65,7 @@ def check_every_iteration(X, C, iterations, weights=None):
                 plan.repeat(0, step.doubtful)
                 assert np.array_equal(step.labels, brute(X, centers))
                 plan.keep(step, step.changed)
-                centers = update_centers(step.partial, centers, plan.frame.shift)
+                centers = update_centers(side_by_side(step.lanes), centers, plan.frame.shift)
             labels, inertia = plan.judge(centers)
     assert np.array_equal(labels, brute(X, centers))
     w = np.ones(len(X)) if weights is None else weights

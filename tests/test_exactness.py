@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn
@@ -194,3 +196,20 @@ def test_sums_of_moved_rows_end_on_exact_sums(monkeypatch):
     assert model.n_iter_ > 8
     means = np.stack([X[model.labels_ == j].mean(axis=0) for j in range(9)])
     np.testing.assert_allclose(model.cluster_centers_, means, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("d", "k"), [(2, 40), (9, 40), (64, 9), (40, 300)])
+def test_copies_of_centres_get_no_row(dtype, d, k):
+    """Copies among centres of many equal coordinates, some of them -0.0: the first of each has all the rows."""
+    rng = np.random.default_rng(k)
+    C = rng.integers(-1, 2, (k, d)).astype(dtype)  # permutations of each other, and copies where d is 2
+    C[k // 2 :: 3] = C[: k // 2 : 3][: len(C[k // 2 :: 3])]
+    C[1::2] = np.where(C[1::2] == 0, dtype(-0.0), C[1::2])
+    X = np.concatenate([C, rng.normal(size=(500, d)).astype(dtype)])
+    model = KMeans(k, init=C, max_iter=1, n_init=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X)
+    model.cluster_centers_ = C
+    assert np.array_equal(model.predict(X), brute(X, C))

@@ -9,17 +9,20 @@ import pytest
 import sklearn.cluster
 from sklearn.exceptions import ConvergenceWarning
 
-from gpukmeans import KMeans
+from gpukmeans import KMeans, _batches
 from gpukmeans._device import CPU
+from gpukmeans._frame import Frame, Lanes
+from gpukmeans._kernels.cpu import native, passes
 from gpukmeans._lloyd import relocate_empty, update_centers
-from gpukmeans._plan import Partial, make_grid
+from gpukmeans._plan import Partial, Step, make_grid, side_by_side
 from gpukmeans._prepare import prepare
 
 
 def plan_and_step(X, centers, weights=None):
     plan, _ = prepare(X, weights, len(centers), CPU)
     with plan:
-        return plan, plan.step(centers)
+        step = plan.step(centers)
+        return plan, step if step.partial else step._replace(partial=side_by_side(step.lanes))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -51,7 +54,7 @@ def test_only_moved_rows_give_the_same_sums():
             assert not moved.exact
             full = plan.add_up(moved.labels)
         assert 0 < moved.changed < 1000
-        for a, b in zip(moved.partial, full, strict=True):
+        for a, b in zip(moved.partial or side_by_side(moved.lanes), full, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-11)
 
 
@@ -81,6 +84,39 @@ def test_an_empty_cluster_that_nothing_can_fill_sits_on_the_heaviest():
     partial = Partial(np.array([[2.0], [0.0], [30.0]]), np.array([2.0, 0.0, 3.0]), np.array([2, 0, 3]))
     centers = update_centers(partial, np.zeros((3, 1)), np.array([1.0]))
     assert centers.ravel().tolist() == [2.0, 11.0, 11.0]
+
+
+def lanes_of(rng, number, k, d, empty=()):
+    """Sums by lanes, with some clusters left empty."""
+    counts = rng.integers(0, 4, (number, k))
+    counts[0] += 1
+    counts[:, list(empty)] = 0
+    masses = counts * rng.random((number, k))
+    return Lanes(rng.normal(size=(number, k, d)) * (counts > 0)[:, :, None], masses, counts)
+
+
+@pytest.mark.skipif(native() is None, reason="no compiled kernels here")
+@pytest.mark.parametrize("isa", native().instruction_sets() if native() else [])
+@pytest.mark.parametrize("empty", [(), (0, 6), range(1, 13), range(13)])
+@pytest.mark.parametrize(("number", "d"), [(1, 1), (3, 7), (5, 8), (2, 70)])
+def test_compiled_moves_are_those_of_the_body(isa, empty, number, d):
+    """To the last bit, for every instruction set: the centres after a step, and those that learn a batch."""
+    rng = np.random.default_rng(d)
+    lanes, centers, shift = lanes_of(rng, number, 13, d, empty), rng.normal(size=(13, d)), rng.normal(size=d)
+    frame = Frame(shift, 1.0, np.float64)
+    native().use(isa)
+    try:
+        moved, facts = passes.move_centers(Step(None, lanes, True, None, 5, 2, 0), centers, frame)
+        weights = rng.random(13) * (rng.random(13) > 0.3)
+        learnt, gained = passes.learn(centers, weights, lanes, shift)
+    finally:
+        native().use(native().instruction_sets()[0])
+    expected = update_centers(side_by_side(lanes), centers, shift)
+    assert np.array_equal(moved, expected)
+    assert facts[:4].tolist() == [5, len(empty), 2, 0]
+    assert facts[4] == pytest.approx(((expected - centers) ** 2).sum(), rel=1e-13)
+    for ours, body in zip((learnt, gained), _batches.learn(centers, weights, lanes, shift), strict=True):
+        assert np.array_equal(ours, body)
 
 
 @pytest.mark.parametrize("k", [2, 5, 9])

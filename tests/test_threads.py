@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gpukmeans import KMeans
-from gpukmeans._kernels.cpu import native
+from gpukmeans._kernels.cpu import native, passes
 from gpukmeans._threads import Workers, n_threads, one_blas_thread, uninterrupted
 
 
@@ -120,6 +121,53 @@ def test_an_affinity_mask_is_respected(monkeypatch):
     finally:
         os.sched_setaffinity(0, before)
     assert 1 <= n_threads() <= len(before)
+
+
+def all_threads():
+    """Of this process, those that Python does not know included."""
+    return len(os.listdir("/proc/self/task"))
+
+
+compiled_on_linux = pytest.mark.skipif(
+    native() is None or not os.path.isdir("/proc/self/task"), reason="no compiled kernels here, or no list of threads"
+)
+
+
+@compiled_on_linux
+def test_native_threads_end_with_the_fit(monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "4")
+    X = np.random.default_rng(0).normal(size=(60_000, 8))
+    KMeans(5, random_state=0).fit(X)  # now BLAS has its threads
+    before, during = all_threads(), []
+    drive = passes.drive
+
+    def watched(*arguments):
+        drive(*arguments)
+        during.append(all_threads())
+
+    monkeypatch.setattr(passes, "drive", watched)
+    KMeans(5, random_state=0).fit(X)
+    assert during[-1] == before + 3
+    assert all_threads() == before
+
+
+@compiled_on_linux
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_does_not_wait_for_threads_it_has_not():
+    crew = native().Crew(2)
+    child = os.fork()
+    if child == 0:
+        del crew  # would wait for ever
+        os._exit(0)
+    for _ in range(300):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+    assert ended
+    assert status == 0
 
 
 def digest(threads):

@@ -36,16 +36,18 @@ OPERATIONS = (
     "cluster_distance_sums",
     "distance_sums",
     "search_pass",
+    "draw_pass",
     "add_pass",
     "moments_pass",
     "own_pass",
     "move_centers",
+    "learn",
     "loop",
 )
 
 # Operations that the others do, one by one, where there is no kernel for them, and one that only sparse rows have
 # a kernel for.
-_OPTIONAL = ("accumulate_moves", "move_centers", "loop", "squared_to_all")
+_OPTIONAL = ("accumulate_moves", "draw_pass", "move_centers", "learn", "loop", "squared_to_all")
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
 _WHOLE = {
@@ -58,8 +60,8 @@ _WHOLE = {
     "cluster_distance_sums": "distance_sums",
 }
 
-# Kernels that read the rows where they lie.
-_OF_ARRAYS = ("seeding", "distance_sums", "loop")
+# Kernels that read the rows where they lie, or that would move centres off the unit sphere.
+_OF_ARRAYS = ("seeding", "distance_sums", "draw_pass", "move_centers", "learn", "loop")
 
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 

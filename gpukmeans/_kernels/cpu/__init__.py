@@ -15,6 +15,8 @@ import numpy as np
 
 INSTRUCTION_SETS = ("avx512", "avx2", "plain", "neon")  # of all machines together
 
+_PASSES = ("search_pass", "draw_pass", "add_pass", "moments_pass", "own_pass", "move_centers", "learn", "loop")
+
 
 @cache
 def _load() -> tuple[Any, str]:
@@ -65,7 +67,7 @@ def taken_as_they_are(rows: Any) -> bool:
 
 def __getattr__(name: str) -> Any:
     """The kernels; they need the modules above this one, so they are looked up when they are asked for."""
-    if name in ("search_pass", "add_pass", "moments_pass", "own_pass", "loop"):
+    if name in _PASSES:
         from . import passes
 
         return getattr(passes, name)

@@ -10,7 +10,7 @@ namespace gpukmeans {
 namespace GPUKMEANS_ISA {
 
 template <class Row, class T> constexpr Searching searching() {
-    return {targets_bytes<T>, arrange<T>, search_scratch<Row, T>, search<Row, T>,
+    return {targets_bytes<T>, make_targets<T>, search_scratch<Row, T>, search<Row, T>,
             loop_scratch<Row, T>, loop<Row, T>};
 }
 
@@ -22,6 +22,8 @@ template <class Row> constexpr ByRow by_row() {
 #define GPUKMEANS_TEXT(name) GPUKMEANS_TEXT_(name)
 extern const Table table;
 const Table table = {GPUKMEANS_TEXT(GPUKMEANS_ISA),
+                     move,
+                     learn,
                      searching<float, float>(),
                      searching<float, double>(),
                      searching<double, double>(),

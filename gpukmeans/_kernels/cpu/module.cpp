@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <numeric>
 #include <optional>
@@ -20,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "crew.h"
 #include "table.h"
 
 namespace nb = nanobind;
@@ -100,6 +103,12 @@ Rows rows_of(const AnyRows &rows) {
     return {rows.data(), static_cast<i64>(rows.shape(0)), static_cast<i64>(rows.shape(1)), rows.stride(0), rows.stride(1)};
 }
 
+Sums lanes_of(const In<double> &sums, const In<double> &masses, const In<i64> &counts, const In<double> &shift) {
+    // only read
+    return {shift.data(), const_cast<double *>(sums.data()), const_cast<double *>(masses.data()),
+            const_cast<i64 *>(counts.data())};
+}
+
 const Searching &searching_for(const AnyRows &rows, bool wide) {
     if (rows.dtype() == nb::dtype<double>()) return active->precise;
     if (rows.dtype() == nb::dtype<float>()) return wide ? active->wide : active->single;
@@ -113,27 +122,25 @@ const ByRow &by_row_for(const AnyRows &rows) {
 }
 
 // One pass over the rows, shared by the threads that run it: each takes the next lane until none is left.
-class Pass {
+class Pass : public Shared {
   public:
     // Work in order: a task may wait for those before it.
     explicit Pass(i64 tasks) : lanes_(tasks), stride_(1) {}
     // Lanes of rows, of which those worked on at once lie apart: no cache line of sums is fought over.
     explicit Pass(const In<i64> &edges)
         : lanes_(static_cast<i64>(edges.shape(0)) - 1), stride_(stride_of(lanes_)) {}
-    virtual ~Pass() = default;
     virtual i64 scratch_bytes() const { return 0; }
     virtual void work(i64 lane, void *scratch) const = 0;
 
     // At most so many lanes; whether any are left.
     bool run(i64 most) {
-        nb::gil_scoped_release released;
         Scratch scratch(scratch_bytes());
         for (i64 i; most > 0 && (i = next_++) < lanes_; most--) work(i * stride_ % lanes_, scratch.data());
         return most == 0;
     }
 
-    // The lanes that nobody has begun are left out: for Ctrl-C.
-    void stop() { next_ = lanes_; }
+    void work_to_the_end() override { run(std::numeric_limits<i64>::max()); }
+    void stop() override { next_ = lanes_; }
 
   protected:
     nb::object kept_; // the arrays, so that they live as long as the pass
@@ -150,25 +157,100 @@ class Pass {
     std::atomic<i64> next_{0};
 };
 
+// A crew, and the pass it works on: which lives until the crew is done with it, whatever interrupts the caller.
+class KeptCrew {
+  public:
+    explicit KeptCrew(int helpers) : crew_(std::make_unique<Crew>(helpers)) {}
+    ~KeptCrew() {
+        nb::gil_scoped_release released;
+        if (!crew_->is_here()) crew_.release(); // its destructor would wait
+    }
+
+    void begin(nb::object work) {
+        end();
+        kept_ = std::move(work);
+        crew_->begin(nb::cast<Shared &>(kept_));
+    }
+
+    void end() {
+        nb::gil_scoped_release released;
+        crew_->end();
+    }
+
+  private:
+    nb::object kept_;
+    std::unique_ptr<Crew> crew_;
+};
+
+// Rows of a batch: those of `source` that are numbered in `which`, fetched into `into`.
+class Draw {
+  public:
+    using Into = nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+    Draw(AnyRows source, In<i64> which, Into into)
+        : source_(rows_of(source)), which_(which.data()), size_(static_cast<i64>(source.itemsize())),
+          into_(static_cast<char *>(into.data())), kept_(nb::make_tuple(source, which, into)) {}
+
+    // Rows a to b - 1 of the batch.
+    void fetch(i64 a, i64 b) const {
+        const i64 d = source_.d, step = source_.column_step;
+        for (i64 i = a; i < b; i++) {
+            const char *from = row(i);
+            char *to = into_ + i * d * size_;
+            if (step == 1) {
+                if (i + ahead < b)
+                    for (i64 at = 0; at < d * size_; at += 64) __builtin_prefetch(row(i + ahead) + at);
+                std::memcpy(to, from, static_cast<std::size_t>(d * size_));
+            } else
+                for (i64 q = 0; q < d; q++)
+                    std::memcpy(to + q * size_, from + q * step * size_, static_cast<std::size_t>(size_));
+        }
+    }
+
+  private:
+    static constexpr i64 ahead = 8; // rows that are on their way from main memory at once
+
+    const char *row(i64 i) const { return static_cast<const char *>(source_.data) + which_[i] * source_.row_step * size_; }
+
+    Rows source_;
+    const i64 *which_;
+    i64 size_; // of an element
+    char *into_;
+    nb::object kept_; // the arrays, so that they live as long as this does
+};
+
+// How the centres move, from the lanes of a pass.
+std::pair<i64, double> move_centers(In<double> sums, In<double> masses, In<i64> counts, In<double> centers,
+                                    In<double> shift, Out<double> moved) {
+    nb::gil_scoped_release released;
+    const Sums of = lanes_of(sums, masses, counts, shift);
+    const Moved found = active->move(of, static_cast<i64>(sums.shape(0)), centers.data(), static_cast<i64>(sums.shape(1)),
+                                     static_cast<i64>(sums.shape(2)), moved.data());
+    return {found.empty, found.squared};
+}
+
+void learn(In<double> sums, In<double> masses, In<i64> counts, In<double> centers, In<double> weights,
+           In<double> shift, Out<double> moved, Out<double> gained) {
+    nb::gil_scoped_release released;
+    active->learn(lanes_of(sums, masses, counts, shift), static_cast<i64>(sums.shape(0)), centers.data(), weights.data(),
+                  static_cast<i64>(sums.shape(1)), static_cast<i64>(sums.shape(2)), moved.data(), gained.data());
+}
+
 class SearchPass : public Pass {
   public:
-    SearchPass(AnyRows rows, std::optional<In<double>> weights, In<double> shift, double scale, bool wide,
-               bool spherical, In<double> centers, In<double> local, In<double> norms, In<double> copied, double trust, double reach,
-               Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
-               std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
-               std::optional<In<float>> far_, bool filter, int add, In<i64> edges, std::optional<Out<double>> sums,
-               std::optional<Out<double>> masses, std::optional<Out<i64>> counts, std::optional<Out<double>> inertia,
-               Out<i64> facts)
-        : Pass(edges), kernels_(searching_for(rows, wide)) {
-        const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
-        targets_ = std::make_unique<Scratch>(kernels_.targets_bytes(k, d));
-        norms_ = std::make_unique<Scratch>(k * static_cast<i64>(sizeof(double)));
-        kernels_.arrange(local.data(), norms.data(), k, d, targets_->data(), norms_->data());
+    SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
+               bool wide, bool spherical, In<double> centers, double trust, Out<i32> labels,
+               std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
+               std::optional<In<double>> spread, std::optional<In<float>> near_, std::optional<In<float>> far_,
+               bool filter, int add, In<i64> edges, std::optional<Out<double>> sums, std::optional<Out<double>> masses,
+               std::optional<Out<i64>> counts, std::optional<Out<double>> inertia, Out<i64> facts)
+        : Pass(edges), kernels_(searching_for(rows, wide)), draw_(std::move(draw)), centers_(centers.data()),
+          trust_(trust), targets_(kernels_.targets_bytes(centers.shape(0), centers.shape(1))) {
         search_.rows = rows_of(rows);
         search_.weights = data(weights);
         search_.frame = {shift.data(), scale};
         search_.spherical = spherical;
-        search_.targets = {k, centers.data(), targets_->data(), norms_->data(), copied.data(), trust, reach};
+        search_.targets.k = static_cast<i64>(centers.shape(0));
         search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
         search_.labels = labels.data();
         search_.add = static_cast<Add>(add);
@@ -176,21 +258,34 @@ class SearchPass : public Pass {
         search_.sums = {shift.data(), data(sums), data(masses), data(counts)};
         search_.inertia = data(inertia);
         search_.facts = facts.data();
-        kept_ = nb::make_tuple(rows, weights, shift, centers, copied, labels, upper, gap, drift, spread, near_, far_,
-                               edges, sums, masses, counts, inertia, facts);
+        kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, edges, sums,
+                               masses, counts, inertia, facts);
     }
 
     i64 scratch_bytes() const override { return kernels_.scratch_bytes(search_); }
-    void work(i64 lane, void *scratch) const override { kernels_.search(search_, lane, scratch); }
+
+    // The first thread to come makes the centres ready. Before, each fetches rows: one that comes late lost nothing.
+    void work(i64 lane, void *scratch) const override {
+        if (draw_) draw_->fetch(search_.edges[lane], search_.edges[lane + 1]);
+        std::call_once(ready_, [this] {
+            const Targets &t = search_.targets;
+            search_.targets = kernels_.make_targets(centers_, search_.frame, t.k, search_.rows.d, trust_, targets_.data());
+        });
+        kernels_.search(search_, lane, scratch);
+    }
 
   private:
     const Searching &kernels_;
-    Search search_{};
-    std::unique_ptr<Scratch> targets_, norms_;
+    const std::optional<Draw> draw_;
+    const double *const centers_;
+    const double trust_;
+    const Scratch targets_;
+    mutable std::once_flag ready_;
+    mutable Search search_{};
 };
 
-// The passes of one k-means++; `run` is shared by threads like Pass::run.
-class SeedingPass {
+// The passes of one k-means++, each of which threads share.
+class SeedingPass : public Shared {
   public:
     SeedingPass(AnyRows rows, std::optional<In<double>> weights, double scale, Out<double> closest, i64 tile)
         : kernels_(rows.dtype() == nb::dtype<double>() ? active->seed_doubles : active->seed_floats),
@@ -214,7 +309,7 @@ class SeedingPass {
         s_.sketch.use = use && s_.sketch.rows && s_.count < 32;
         if (s_.sketch.use) sketch_points();
         kept_potentials_ = nb::cast(potentials);
-        next_ = 0;
+        next_ = read_ = 0;
     }
 
     // Makes room for the sketch; the next pass that writes fills it.
@@ -232,17 +327,19 @@ class SeedingPass {
         s_.sketch.steps = steps;
     }
 
-    // The number of rows that this thread had to read.
-    i64 run() {
-        nb::gil_scoped_release released;
+    // At most so many tasks; whether any are left.
+    bool run(i64 most) {
         Scratch scratch(kernels_.scratch_bytes(s_));
-        i64 read = 0;
-        for (i64 a = next_.fetch_add(unit_); a < tiles_; a = next_.fetch_add(unit_))
-            read += kernels_.pass(s_, a, std::min(a + unit_, tiles_), scratch.data());
-        return read;
+        for (i64 a; most > 0 && (a = next_.fetch_add(unit_)) < tiles_; most--)
+            read_ += kernels_.pass(s_, a, std::min(a + unit_, tiles_), scratch.data());
+        return most == 0;
     }
 
-    void stop() { next_ = tiles_; }
+    void work_to_the_end() override { run(std::numeric_limits<i64>::max()); }
+    void stop() override { next_ = tiles_; }
+
+    // The number of rows that the pass had to read.
+    i64 read() const { return read_; }
 
     // Rows whose cumulated masses reach a share of the whole, see _distances.Seeding.draw.
     void draw(In<double> point, In<double> masses, In<double> uniforms, Out<i64> rows) const {
@@ -305,7 +402,7 @@ class SeedingPass {
     std::vector<std::int8_t> sketch_;
     std::vector<float> errors_, point_errors_;
     std::vector<i32> sizes_, sketched_, point_sizes_;
-    std::atomic<i64> next_{0};
+    std::atomic<i64> next_{0}, read_{0};
 };
 
 class MomentsPass : public Pass {
@@ -562,10 +659,14 @@ NB_MODULE(_native, m) {
     m.def("loop", &loop, nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a,
           "trust"_a, "labels"_a, "edges"_a, "max_iter"_a, "tol"_a,
           "Lloyd's loop and last assignment: iterations done, and the inertia or, for an iteration left undone, -1.");
-    nb::class_<Pass>(m, "Pass")
-        .def("run", &Pass::run, "most"_a = std::numeric_limits<i64>::max(),
-             "Work on lanes until none is left, or on so many: then True. Any number of threads may do so at once.")
-        .def("stop", &Pass::stop, "Leave out the lanes that have not been begun.");
+    nb::class_<Shared>(m, "Shared").def("stop", &Shared::stop, "Leave out what no thread has begun.");
+    nb::class_<Pass, Shared>(m, "Pass").def(
+        "run", &Pass::run, nb::call_guard<nb::gil_scoped_release>(), "most"_a = std::numeric_limits<i64>::max(),
+        "Work on lanes until none is left, or on so many: then True. Any number of threads may do so at once.");
+    nb::class_<KeptCrew>(m, "Crew")
+        .def(nb::init<int>(), "helpers"_a)
+        .def("begin", &KeptCrew::begin, "work"_a, "Have the helpers work on a pass as well.")
+        .def("end", &KeptCrew::end, "Wait until they are done with it.");
     nb::class_<MomentsPass, Pass>(m, "MomentsPass")
         .def(nb::init<AnyRows, In<double>, In<i64>, Out<double>, Out<double>, Out<double>>(), nb::kw_only(), "rows"_a,
              "shift"_a, "edges"_a, "first"_a, "second"_a, "largest"_a);
@@ -584,14 +685,20 @@ NB_MODULE(_native, m) {
              "edges"_a, "columns"_a, "tile"_a, "sums"_a);
     m.def("pair_sums", &pair_sums, nb::kw_only(), "rows"_a, "order"_a, "edges"_a, "columns"_a, "tile"_a, "first"_a,
           "sums"_a, "Adds the distances from some rows to the cells; see PairPass.");
+    nb::class_<Draw>(m, "Draw")
+        .def(nb::init<AnyRows, In<i64>, Draw::Into>(), "source"_a, "which"_a, "into"_a);
+    m.def("move_centers", &move_centers, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "shift"_a, "moved"_a,
+          "Centres at the means of the clusters: how many of these are empty, and the sum of the squared ways.");
+    m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "weights"_a, "shift"_a, "moved"_a, "gained"_a,
+          "Centres as means that the rows of a batch have joined.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
-        .def(nb::init<AnyRows, std::optional<In<double>>, In<double>, double, bool, bool, In<double>, In<double>,
-                      In<double>, In<double>, double, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
+        .def(nb::init<AnyRows, std::optional<Draw>, std::optional<In<double>>, In<double>, double, bool, bool,
+                      In<double>, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
                       std::optional<In<double>>, std::optional<In<double>>, std::optional<In<float>>,
                       std::optional<In<float>>, bool, int, In<i64>, std::optional<Out<double>>,
                       std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>, Out<i64>>(),
-             nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "spherical"_a, "centers"_a, "local"_a,
-             "norms"_a, "copied"_a, "trust"_a, "reach"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
+             nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
+             "spherical"_a, "centers"_a, "trust"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
              "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "add"_a, "edges"_a,
              "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a);
     nb::class_<CsrRows>(m, "CsrRows")
@@ -606,13 +713,14 @@ NB_MODULE(_native, m) {
     m.def("table_width", &table_width, "n_columns"_a, "itemsize"_a, "Entries of a line: whole registers.");
     m.def("fill_table", &fill_table, "centers"_a, "factors"_a, "table"_a, "Centres times factors, side by side.");
     m.def("squares", &squares, "centers"_a, "high"_a, "low"_a, "Sums of squares in twice the digits.");
-    nb::class_<SeedingPass>(m, "SeedingPass")
+    nb::class_<SeedingPass, Shared>(m, "SeedingPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, double, Out<double>, i64>(), "rows"_a, "weights"_a.none(),
              "scale"_a, "closest"_a, "tile"_a)
         .def("sketch", &SeedingPass::sketch, "shift"_a, "steps"_a)
         .def("begin", &SeedingPass::begin, "points"_a, "settle"_a, "potentials"_a, "write"_a, "use"_a)
-        .def("run", &SeedingPass::run, "Work on tiles until none is left; returns the rows read.")
-        .def("stop", &SeedingPass::stop, "Leave out the tiles that have not been begun.")
+        .def("run", &SeedingPass::run, nb::call_guard<nb::gil_scoped_release>(), "most"_a,
+             "Work on so many tasks: then True, or False where none is left.")
+        .def_prop_ro("read", &SeedingPass::read, "Rows that the pass had to read.")
         .def("draw", &SeedingPass::draw, "point"_a, "masses"_a, "uniforms"_a, "rows"_a)
         .def("masses", &SeedingPass::masses, "point"_a, "tiles"_a, "out"_a);
 }

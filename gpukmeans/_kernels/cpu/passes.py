@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._frame import FAR, Frame, Lanes, Request, Searched, trust
+from ..._frame import Frame, Lanes, Request, Searched, trust
 from ..._threads import Workers
 from . import native, taken_as_they_are
 
@@ -32,24 +32,34 @@ def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:
 
 def search_pass(request: Request, workers: Workers) -> Searched:
     """Label every row with its nearest centre and add up the clusters; labels are written in place."""
+    return _search(request, None, workers)
+
+
+def draw_pass(request: Request, source: np.ndarray, which: np.ndarray, workers: Workers) -> Searched:
+    """The same for a batch: its rows are first fetched into `request.rows`, those of `source` numbered in `which`."""
+    draw = None
+    if taken_as_they_are(source):
+        draw = native().Draw(source, which.astype(np.int64, copy=False), request.rows)
+    else:
+        np.take(source, which, axis=0, out=request.rows)
+    return _search(request, draw, workers)
+
+
+def _search(request: Request, draw: Any, workers: Workers) -> Searched:
     rows, centers, frame, tests = request.rows, request.centers, request.frame, request.tests
     k, d = centers.shape
     edges = lane_edges(rows, k)
     lanes = _lanes(request, edges.size - 1)
-    local, norms, copied = _seen(centers, frame)
     facts = np.zeros((edges.size - 1, 3), np.int64)
     inertia = np.zeros(edges.size - 1) if request.inertia else None
     fixed = {
+        "draw": draw,
         "shift": frame.shift,
         "scale": frame.scale,
         "wide": bool(rows.dtype == np.float32 and frame.dtype == np.float64),
         "spherical": frame.spherical,
         "centers": centers,
-        "local": local,
-        "norms": norms,
-        "copied": copied,
         "trust": trust(frame.dtype, d),
-        "reach": float(np.sqrt(min(norms[np.isfinite(norms)].max(), FAR))),
         "drift": tests and tests.drift,
         "spread": tests and tests.spread,
         "near": tests and tests.near,
@@ -65,8 +75,22 @@ def search_pass(request: Request, workers: Workers) -> Searched:
     }
     by_lane = {**_sums(lanes), "inertia": inertia, "facts": facts}
     _run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
-    changed, doubtful, searched = (int(fact) for fact in facts.sum(axis=0))
+    changed, doubtful, searched = facts.sum(axis=0).tolist()
     return Searched(lanes, changed, doubtful, searched, 0.0 if inertia is None else _in_order(inertia))
+
+
+def move_centers(step: Any, centers: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """The centres that a step leads to, (k, d), and what the host must know: see `_lloyd.Record`."""
+    moved = np.empty_like(centers)
+    empty, shift = native().move_centers(*step.lanes, centers, frame.shift, moved)
+    return moved, np.array((step.changed, empty, step.doubtful, step.undecided, shift))
+
+
+def learn(centers: np.ndarray, weights: np.ndarray, lanes: Lanes, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The centres as means that the rows of a batch have joined, and what these weigh: see `_batches.learn`."""
+    moved, gained = np.empty_like(centers), np.empty_like(weights)
+    native().learn(*lanes, centers, weights, shift, moved, gained)
+    return moved, gained
 
 
 def loop(
@@ -158,21 +182,30 @@ def _run(
 
 
 def drive(one_pass: Any, tasks: int, workers: Workers, most: int) -> None:
-    """Run a pass in all threads, but no more than `most`.
+    """Run a pass of `most` tasks in all threads.
 
-    They come back after so many tasks each: then the main thread looks for Ctrl-C, upon which the tasks
-    that nobody has begun are left out.
+    The one that calls comes back after so many tasks: then it looks for Ctrl-C, upon which those that
+    nobody has begun are left out.
     """
-
-    def work(_: int, space: Any) -> None:
+    crew = _crew(workers) if most > 1 and workers.threads > 1 else None
+    try:
+        if crew:
+            crew.begin(one_pass)
         while one_pass.run(tasks):
             pass
-
-    try:
-        workers.run(work, range(min(workers.threads, most)))
     except BaseException:
         one_pass.stop()
         raise
+    finally:
+        if crew:
+            crew.end()
+
+
+def _crew(workers: Workers) -> Any:
+    """The native threads that help in passes; the workers keep them as long as their own."""
+    if workers.crew is None:
+        workers.crew = native().Crew(workers.threads - 1)
+    return workers.crew
 
 
 def _run_lane(
@@ -213,22 +246,6 @@ def _lanes(request: Request, number: int) -> Lanes | None:
     for sums in lanes:
         sums.fill(0)
     return lanes
-
-
-def _seen(centers: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres in local coordinates, their squared norms (infinite for copies), and which have a twin."""
-    local = (centers - frame.shift) * frame.scale
-    norms = np.einsum("ij,ij->i", local, local)
-    copied = np.zeros(norms.size)
-    ordered = np.sort(norms)
-    if (ordered[1:] == ordered[:-1]).any():
-        _, first, inverse, counts = np.unique(
-            centers, axis=0, return_index=True, return_inverse=True, return_counts=True
-        )
-        inverse = inverse.reshape(-1)
-        copied = (counts[inverse] > 1).astype(np.float64)
-        norms[first[inverse] != np.arange(norms.size)] = np.inf
-    return local, norms, copied
 
 
 def _in_order(lanes: np.ndarray) -> float:

@@ -9,11 +9,14 @@ from sklearn import get_config
 
 from ..._frame import first_lowest
 from . import native
+from .passes import drive
 
 # Shorter rows are read as fast as their sketch and what it leaves open; longer ones could overflow its sums.
 _SKETCH_BYTES, _SKETCH_FEATURES = 128, 30_000
 
 _SKETCH_POINTS = 31  # one bit of an int32 each
+
+_CALL = 256  # tasks between looks at Ctrl-C
 
 _SKETCH_SAMPLE = 512  # rows that the sketch's steps are taken from
 
@@ -43,10 +46,10 @@ class Seeding:
         use = self._sketched and self._wait == 0
         write = not self._sketched and self._pays(points.shape[0])
         self._pass.begin(points, winner is not None, potentials, write, use)
-        read = self._run()
+        drive(self._pass, _CALL, self._workers, self._workers.threads)
         self._sketched |= write
         self._left, self._done, self._wait = self._left - 1, self._done + 1, max(0, self._wait - 1)
-        if use and 2 * read > self.n_samples:  # most rows had to be read all the same
+        if use and 2 * self._pass.read > self.n_samples:  # most rows had to be read all the same
             self._wait, self._patience = self._patience, 2 * self._patience
         return potentials
 
@@ -69,14 +72,6 @@ class Seeding:
 
     def _points(self, which: np.ndarray) -> np.ndarray:
         return self._rows[which].astype(np.float64)
-
-    def _run(self) -> int:
-        """One call a thread; the rows read."""
-        try:
-            return sum(self._workers.run(lambda number, space: self._pass.run(), range(self._workers.threads)))
-        except BaseException:
-            self._pass.stop()  # Ctrl-C: threads still at work end after their tiles
-            raise
 
     def _pays(self, points: int) -> bool:
         """Whether to sketch the rows in the next pass; if so, there is room for it afterwards.

@@ -109,6 +109,12 @@ struct SeedingKernels {
     void (*masses)(const Seeding &, const double *point, const i64 *tiles, i64 count, double *out, void *scratch);
 };
 
+// How the centres moved.
+struct Moved {
+    i64 empty;      // clusters without a row of positive weight
+    double squared; // the sum of their squared ways
+};
+
 // What Lloyd's loop came to.
 struct Looped {
     i64 done;       // iterations
@@ -213,7 +219,7 @@ struct CsrKernels {
 // Searching, for rows of one type and distances in another.
 struct Searching {
     i64 (*targets_bytes)(i64 k, i64 d);
-    void (*arrange)(const double *local, const double *norms, i64 k, i64 d, void *groups, void *out_norms);
+    Targets (*make_targets)(const double *centers, const Frame &, i64 k, i64 d, double trust, void *memory);
     i64 (*scratch_bytes)(const Search &);
     void (*search)(const Search &, i64 lane, void *scratch);
     i64 (*loop_scratch)(const Loop &);
@@ -232,6 +238,9 @@ struct ByRow {
 
 struct Table {
     const char *name;  // of the instruction set
+    Moved (*move)(const Sums &, i64 lanes, const double *centers, i64 k, i64 d, double *moved);
+    void (*learn)(const Sums &, i64 lanes, const double *centers, const double *weights, i64 k, i64 d, double *moved,
+                  double *gained);
     Searching single;  // float rows, float distances
     Searching wide;    // float rows, double distances
     Searching precise; // double rows, double distances

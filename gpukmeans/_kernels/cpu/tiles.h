@@ -32,30 +32,21 @@ template <class T> struct Found {
     T *size;          // |x|^2
 };
 
-// Centres in the layout of a style: (k, d) for direct; (k, padded d), times -2, for dots; groups of
-// centres beside each other, feature by feature, times -2, for tiles.
-template <class T>
-void arrange(const double *local, const double *norms, i64 k, i64 d, void *out, void *out_norms) {
-    T *to = static_cast<T *>(out), *to_norms = static_cast<T *>(out_norms);
+// Centre j, in local coordinates, in the layout of a style: (k, d) for direct; (k, padded d), times -2, for
+// dots; groups of centres beside each other, feature by feature, times -2, for tiles.
+template <class T> void arrange(const double *local, double norm, i64 j, i64 k, i64 d, T *to, T *to_norms) {
     const Style style = style_of(k, d);
-    for (i64 j = 0; j < k; j++) {
-        const bool copy = norms[j] > 1e300, far = norms[j] > far_norm;
-        to_norms[j] = static_cast<T>(far && !copy ? far_norm : norms[j]);
-        if (style == Style::direct) // a copy is infinitely far from every row
-            for (i64 q = 0; q < d; q++) to[j * d + q] = static_cast<T>(copy ? norms[j] : local[j * d + q]);
-        else if (style == Style::dots)
-            for (i64 q = 0; q < padded<T>(d); q++)
-                to[j * padded<T>(d) + q] = q < d && !far ? static_cast<T>(-2 * local[j * d + q]) : T(0);
-        else {
-            const i64 first = j / group * group, size = first + group <= k ? group : k - first;
-            for (i64 q = 0; q < d; q++)
-                to[first * d + q * size + (j - first)] = far ? T(0) : static_cast<T>(-2 * local[j * d + q]);
-        }
+    const bool copy = norm > 1e300, far = norm > far_norm;
+    to_norms[j] = static_cast<T>(far && !copy ? far_norm : norm);
+    if (style == Style::direct) // a copy is infinitely far from every row
+        for (i64 q = 0; q < d; q++) to[j * d + q] = static_cast<T>(copy ? norm : local[q]);
+    else if (style == Style::dots)
+        for (i64 q = 0; q < padded<T>(d); q++) to[j * padded<T>(d) + q] = q < d && !far ? static_cast<T>(-2 * local[q]) : T(0);
+    else {
+        const i64 first = j / group * group, size = first + group <= k ? group : k - first;
+        T *column = to + first * d + (j - first);
+        for (i64 q = 0; q < d; q++) column[q * size] = far ? T(0) : static_cast<T>(-2 * local[q]);
     }
-}
-
-template <class T> inline i64 targets_bytes(i64 k, i64 d) {
-    return static_cast<i64>(sizeof(T)) * k * (padded<T>(d) + 1);
 }
 
 // --- direct ---------------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+// Centres: made ready for a pass, and moved by the sums of one.
+#pragma once
+
+#include "tiles.h"
+
+namespace gpukmeans::GPUKMEANS_ISA {
+
+// --- made ready -----------------------------------------------------------------------------------
+
+// Finds the centres that equal an earlier one, in a table of their keys: equal centres have equal keys. Such
+// a copy gets an infinite norm, and both of them 1 in `copied`. slots: (size,), a power of two.
+inline void find_copies(const double *centers, const double *keys, i64 k, i64 d, double *norms, double *copied,
+                        i32 *slots, i64 size) {
+    for (i64 s = 0; s < size; s++) slots[s] = -1;
+    for (i64 j = 0; j < k; j++) {
+        std::uint64_t bits;
+        __builtin_memcpy(&bits, keys + j, sizeof bits);
+        i64 s = static_cast<i64>((bits ^ bits >> 32) * 0x9E3779B97F4A7C15u >> 32) & (size - 1);
+        for (; slots[s] >= 0; s = (s + 1) & (size - 1)) {
+            const i64 i = slots[s];
+            bool same = keys[i] == keys[j];
+            for (i64 q = 0; same && q < d; q++) same = centers[i * d + q] == centers[j * d + q];
+            if (!same) continue;
+            copied[i] = copied[j] = 1;
+            norms[j] = __builtin_inf();
+            break;
+        }
+        if (slots[s] < 0) slots[s] = static_cast<i32>(j);
+    }
+}
+
+inline i64 slots_for(i64 k) {
+    i64 size = 4;
+    while (size < 2 * k) size *= 2;
+    return size;
+}
+
+// Memory that make_targets() needs.
+template <class T> i64 targets_bytes(i64 k, i64 d) {
+    const i64 bytes = 8 * (d + 3 * k) + 4 * slots_for(k) + static_cast<i64>(sizeof(T)) * k * (padded<T>(d) + 1);
+    return bytes + 7 * 64; // each piece begins at a register
+}
+
+// Centres (k, d), in original coordinates, made ready for a pass.
+template <class T>
+Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, double trust, void *memory) {
+    Pieces pieces{reinterpret_cast<std::uintptr_t>(memory)};
+    double *local = pieces.take<double>(d), *norms = pieces.take<double>(k), *keys = pieces.take<double>(k);
+    double *copied = pieces.take<double>(k);
+    i32 *slots = pieces.take<i32>(slots_for(k));
+    T *groups = pieces.take<T>(k * padded<T>(d)), *group_norms = pieces.take<T>(k);
+    auto localize = [&](i64 j) {
+        for (i64 q = 0; q < d; q++) local[q] = (centers[j * d + q] - frame.shift[q]) * frame.scale;
+    };
+    for (i64 j = 0; j < k; j++) {
+        localize(j);
+        Vec<double> norm{}, key{};
+        double rest = 0, rest_key = 0;
+        i64 q = 0;
+        for (; q + lanes<double> <= d; q += lanes<double>) {
+            const Vec<double> x = load(local + q);
+            norm += x * x;
+            key += x * static_cast<double>(q + 1);
+        }
+        for (; q < d; q++) rest += local[q] * local[q], rest_key += local[q] * static_cast<double>(q + 1);
+        norms[j] = total<double>(norm) + rest, keys[j] = total<double>(key) + rest_key, copied[j] = 0;
+    }
+    find_copies(centers, keys, k, d, norms, copied, slots, slots_for(k));
+    double reach = 0;
+    for (i64 j = 0; j < k; j++) {
+        if (norms[j] < __builtin_inf()) reach = norms[j] > reach ? norms[j] : reach;
+        localize(j);
+        arrange<T>(local, norms[j], j, k, d, groups, group_norms);
+    }
+    return {k, centers, groups, group_norms, copied, trust, root(reach < far_norm ? reach : far_norm)};
+}
+
+// --- moved ----------------------------------------------------------------------------------------
+
+struct Mass {
+    double weight;
+    i64 count; // rows of positive weight
+    bool empty() const { return !(count > 0 && weight > 0); }
+};
+
+// Of cluster j, all lanes in their order.
+inline Mass mass_of(const Sums &of, i64 n_lanes, i64 k, i64 j) {
+    Mass mass{0, 0};
+    for (i64 lane = 0; lane < n_lanes; lane++) mass.weight += of.masses[lane * k + j], mass.count += of.counts[lane * k + j];
+    return mass;
+}
+
+// The sums of cluster j, likewise.
+inline void join(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j, double *sums) {
+    for (i64 q = 0; q < d; q++) sums[q] = 0;
+    for (i64 lane = 0; lane < n_lanes; lane++) {
+        const double *from = of.sums + (lane * k + j) * d;
+        for (i64 q = 0; q < d; q++) sums[q] += from[q];
+    }
+}
+
+// The means of the clusters; a cluster that is empty goes where the heaviest one is.
+inline Moved move(const Sums &of, i64 n_lanes, const double *centers, i64 k, i64 d, double *moved) {
+    Moved found{0, 0};
+    bool all_filled = true;
+    i64 heaviest = 0;
+    double most = -1;
+    for (i64 j = 0; j < k; j++) {
+        const Mass mass = mass_of(of, n_lanes, k, j);
+        const double weight = mass.empty() ? 1.0 : mass.weight;
+        if (mass.weight > most) most = mass.weight, heaviest = j;
+        found.empty += mass.count == 0;
+        all_filled = all_filled && !mass.empty();
+        double *to = moved + j * d;
+        join(of, n_lanes, k, d, j, to);
+        for (i64 q = 0; q < d; q++) to[q] = of.shift[q] + to[q] / weight;
+    }
+    if (!all_filled)
+        for (i64 j = 0; j < k; j++)
+            if (mass_of(of, n_lanes, k, j).empty())
+                for (i64 q = 0; q < d; q++) moved[j * d + q] = moved[heaviest * d + q];
+    const Rows rows{moved, k, d, d, 1};
+    for (i64 j = 0; j < k; j++) found.squared += exact_distance<double>(rows, j, centers + j * d);
+    return found;
+}
+
+// Centres as means of `weights` that the rows of a batch have joined, see _batches.add.
+inline void learn(const Sums &of, i64 n_lanes, const double *centers, const double *weights, i64 k, i64 d, double *moved,
+                  double *gained) {
+    for (i64 j = 0; j < k; j++) {
+        const double gain = mass_of(of, n_lanes, k, j).weight, sum = weights[j] + gain, share = sum > 0 ? sum : 1.0;
+        const double *from = centers + j * d;
+        double *to = moved + j * d;
+        join(of, n_lanes, k, d, j, to);
+        i64 q = 0;
+        for (; q + lanes<double> <= d; q += lanes<double>) {
+            const Vec<double> was = load(from + q);
+            store(to + q, (rounded((was - load(of.shift + q)) * -gain) + load(to + q)) / share + was);
+        }
+        for (; q < d; q++) to[q] = (rounded((from[q] - of.shift[q]) * -gain) + to[q]) / share + from[q];
+        gained[j] = gain;
+    }
+}
+
+} // namespace gpukmeans::GPUKMEANS_ISA
