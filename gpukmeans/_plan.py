@@ -30,9 +30,7 @@ _SMALL_BLOCK = 64  # rows whose distances a device must have memory for
 _SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one of them
 _SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
-
-
-_IN_ONE_CALL = 1_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
+_IN_ONE_CALL = 3_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
 
 
 class Partial(NamedTuple):
@@ -236,8 +234,8 @@ class Plan:
             return found.lanes, found.inertia
         while True:
             step = self._search(centers, self._add_up)
-            if not self.repeat(int(step.undecided), int(step.doubtful)):
-                return Lanes(*(sums[None, ...] for sums in step.partial)), self.inertia(step.labels, centers)
+            if not self._has_to_repeat(step):
+                return Lanes(*(sums[None, ...] for sums in step.partial)), self._inertia(step.labels, centers)
 
     def loop(self, centers: Any, max_iter: int, tol: float) -> tuple[Any, int, float | None]:
         """Begin Lloyd's algorithm: in one call, as far as that goes, if the problem is small.
@@ -278,7 +276,7 @@ class Plan:
             return self.labels
         while True:
             found = self._search(centers, None)
-            if not self.repeat(int(found.undecided), int(found.doubtful)):
+            if not self._has_to_repeat(found):
                 return found.labels
 
     def judge(self, centers: Any) -> tuple[Any, float]:
@@ -296,6 +294,11 @@ class Plan:
         if undecided:
             self._capacity = self._block
         return undecided > 0
+
+    def _has_to_repeat(self, step: Step) -> bool:
+        """The same, from what a pass has counted on the device."""
+        undecided, doubtful = to_host(self.xp.stack([step.undecided, step.doubtful]))
+        return self.repeat(int(undecided), int(doubtful))
 
     def moments(self) -> Moments:
         """Mean, variance and range of the features, in one pass."""
@@ -336,8 +339,12 @@ class Plan:
 
     def inertia(self, labels: Any, centers: Any) -> float:
         """Weighted sum of squared distances to the own centres, in original units."""
+        return float(self._inertia(labels, centers))
+
+    def _inertia(self, labels: Any, centers: Any) -> Any:
+        """The same, on the device."""
         if self.operations.own_pass:
-            return float(self.operations.own_pass(self.rows, self.weights, labels, centers, None, self._workers))
+            return self.operations.own_pass(self.rows, self.weights, labels, centers, None, self._workers)
 
         def lane(number: int, space: Workspace) -> Any:
             total = 0.0
@@ -346,7 +353,7 @@ class Plan:
                 total = total + self._mass(own, a, b)
             return total
 
-        return float(sum(self._sweep(lane)))
+        return sum(self._sweep(lane))
 
     def nearest_other(self, labels: Any, centers: Any) -> Any:
         """Distance from each row to the nearest centre that is not its own, (n,) float64."""

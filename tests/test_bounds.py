@@ -124,7 +124,7 @@ def test_bounds_skip_rows_of_structured_data():
 @pytest.mark.parametrize(("d", "k", "waits"), [(30, 15, True), (60, 30, False)], ids=["cheap", "dear"])
 def test_bounds_wait_on_noise_where_searching_is_cheap(d, k, waits):
     rng = np.random.default_rng(1)
-    X, rows = data(rng, "noise", 6_000, d, k)
+    X, rows = data(rng, "noise", 8_000, d, k)
     told = []
     learn = gpukmeans._bounds.Bounds.learn
     with pytest.MonkeyPatch.context() as patch:

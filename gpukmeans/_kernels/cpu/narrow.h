@@ -50,10 +50,10 @@ template <class Row, int D> class Narrow {
     static constexpr int width = D < 4 ? 4 : 8; // sums, mass, and what fills up a register
     using Line = typename RunOf<double, width>::type;
 
-    Narrow(const Sums &to, i64 lane, i64 k, const Rows &rows, const double *weights, void *memory)
+    Narrow(const Sums &to, i64 lane, i64 k, const Rows &rows, i64 end, const double *weights, void *memory)
         : sums_(to.sums + lane * k * D), masses_(to.masses + lane * k), counts_(to.counts + lane * k), k_(k),
           rows_(rows), weights_(weights), lines_(static_cast<Line *>(memory)),
-          together_(rows.column_step == 1 && rows.row_step == D ? rows.n - (width + D - 1) / D : -1) {
+          together_(rows.column_step == 1 && rows.row_step == D ? end - (width + D - 1) / D : -1) {
         for (int q = 0; q < D; q++) shift_[q] = to.shift[q];
         for (i64 j = 0; j < k_; j++) {
             lines_[j] = Line{};
@@ -101,19 +101,19 @@ template <class Row, int D> class Narrow {
     const Rows &rows_;
     const double *weights_;
     Line *lines_, shift_{};
-    const i64 together_; // the last row that may be read a register at a time
+    const i64 together_; // the last row that may be read a register at a time, with what follows it in the lane
 };
 
 inline i64 adder_bytes(i64 k, i64 d) { return d > 4 ? 0 : k * 8 * static_cast<i64>(sizeof(double)); }
 
-// Has `use` add rows to the sums of one lane; `memory` is of adder_bytes(), aligned to a register.
+// Has `use` add rows before `end` to the sums of one lane; `memory` is of adder_bytes(), aligned to a register.
 template <class Row, class Use>
-void add_with(const Sums &to, i64 lane, i64 k, const Rows &rows, const double *weights, void *memory, Use use) {
+void add_with(const Sums &to, i64 lane, i64 k, const Rows &rows, i64 end, const double *weights, void *memory, Use use) {
     switch (rows.d) {
-    case 1: return use(Narrow<Row, 1>(to, lane, k, rows, weights, memory));
-    case 2: return use(Narrow<Row, 2>(to, lane, k, rows, weights, memory));
-    case 3: return use(Narrow<Row, 3>(to, lane, k, rows, weights, memory));
-    case 4: return use(Narrow<Row, 4>(to, lane, k, rows, weights, memory));
+    case 1: return use(Narrow<Row, 1>(to, lane, k, rows, end, weights, memory));
+    case 2: return use(Narrow<Row, 2>(to, lane, k, rows, end, weights, memory));
+    case 3: return use(Narrow<Row, 3>(to, lane, k, rows, end, weights, memory));
+    case 4: return use(Narrow<Row, 4>(to, lane, k, rows, end, weights, memory));
     default: return use(Wide<Row>(to, lane, k, rows, weights));
     }
 }

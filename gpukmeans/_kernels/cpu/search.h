@@ -14,19 +14,17 @@ template <class T> constexpr T unit_of = sizeof(T) == 4 ? T(0x1p-24) : T(0x1p-53
 
 // How a search is cut up: rows in a batch, and centres that stay in the second-level cache.
 struct Cut {
-    Style style;
+    bool direct;
     i64 batch, multiple, centers;
 };
 
 template <class T> Cut cut_of(i64 k, i64 d) {
     const i64 bytes = static_cast<i64>(sizeof(T));
-    const Style style = style_of(k, d);
-    if (style == Style::direct) return {style, 1024, 2 * lanes<T>, k};
-    if (style == Style::dots) return {style, 8 * dot_rows, dot_rows, k};
+    if (is_direct(d)) return {true, 1024, 2 * lanes<T>, k};
     const i64 centers = largest(group, (128 << 10) / (d * bytes) / group * group);
     const i64 memory = centers >= k ? 12 << 10 : 192 << 10;
     const i64 tiles = smallest(1024, memory / (d * bytes)) / tile_rows<T>;
-    return {style, tile_rows<T> * largest(centers >= k ? 1 : 4, tiles), tile_rows<T>, centers};
+    return {false, tile_rows<T> * largest(centers >= k ? 1 : 4, tiles), tile_rows<T>, centers};
 }
 
 template <class Row, class T> class Lane {
@@ -40,9 +38,9 @@ template <class Row, class T> class Lane {
           centers_(static_cast<const T *>(s.targets.groups)), norms_(static_cast<const T *>(s.targets.norms)),
           scale_(static_cast<T>(s.frame.scale)), room_(cut_.batch + tile_rows<T>),
           pieces_{reinterpret_cast<std::uintptr_t>(scratch)}, bounds_(s, pieces_, room_, scratch) {
-        shift_ = pieces_.take<T>(padded<T>(d_));
-        line_ = pieces_.take<T>(padded<T>(d_));
-        x_ = pieces_.take<T>(room_ * padded<T>(d_));
+        shift_ = pieces_.take<T>(d_ + lanes<T>);
+        line_ = pieces_.take<T>(d_);
+        x_ = pieces_.take<T>(room_ * d_);
         found_ = {pieces_.take<T>(room_), pieces_.take<T>(room_), pieces_.take<Index<T>>(room_), pieces_.take<T>(room_)};
         limit_ = pieces_.take<T>(room_);
         upper_ = pieces_.take<T>(room_);
@@ -59,10 +57,12 @@ template <class Row, class T> class Lane {
     }
 
     void run(i64 lane) {
+        const i64 end = s_.edges[lane + 1];
+        if (rows_.row_step >= d_) together_ = end - 1 - (lanes<T> + d_ - 1) / d_;
         if (s_.add == Add::nothing)
             run_with(lane, Wide<Row>(s_.sums, lane, k_, rows_, s_.weights)); // which adds nothing
         else
-            add_with<Row>(s_.sums, lane, k_, rows_, s_.weights, adder_, [&](auto &&adder) { run_with(lane, adder); });
+            add_with<Row>(s_.sums, lane, k_, rows_, end, s_.weights, adder_, [&](auto &&adder) { run_with(lane, adder); });
     }
 
   private:
@@ -115,17 +115,16 @@ template <class Row, class T> class Lane {
             found_.best[p] = found_.second[p] = static_cast<T>(__builtin_inff());
             found_.at[p] = 0;
         }
-        switch (cut_.style) {
-        case Style::direct: batch_direct(batch, full); break;
-        case Style::dots: batch_dots(batch, full); break;
-        case Style::tiles: batch_tiles(batch, full); break;
-        }
+        if (cut_.direct)
+            batch_direct(batch, full);
+        else
+            batch_tiles(batch, full);
         if constexpr (sizeof(T) == 8)
             for (i64 p = 0; p < batch.m; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
         settle(batch);
     }
 
-    // --- the three ways, see tiles.h ------------------------------------------------------------
+    // --- the two ways, see tiles.h ------------------------------------------------------------
 
     template <int D> void direct(const Batch &batch, i64 full) {
         const i64 step = rows_.column_step;
@@ -155,27 +154,6 @@ template <class Row, class T> class Lane {
         }
     }
 
-    void batch_dots(const Batch &batch, i64 full) {
-        const i64 width = padded<T>(d_);
-        for (i64 p = 0; p < full; p += dot_rows) {
-            for (int r = 0; r < dot_rows; r++) {
-                T *row = x_ + r * width;
-                localize<Row, T>(rows_, batch.row(smallest(p + r, batch.m - 1)), shift_, scale_, row);
-                for (i64 q = d_; q < width; q++) row[q] = 0;
-                Vec<T> size{};
-                for (i64 q = 0; q < width; q += lanes<T>) size += load(row + q) * load(row + q);
-                found_.size[p + r] = total<T>(size);
-            }
-            const char *next[dot_rows];
-            for (int r = 0; r < dot_rows; r++) {
-                const i64 q = p + dot_rows + r;
-                const i64 ahead = batch.which ? batch.which[smallest(q, batch.m - 1)] : smallest(batch.first + q, rows_.n - 1);
-                next[r] = reinterpret_cast<const char *>(row_of<Row>(rows_, ahead));
-            }
-            search_dots(x_, centers_, norms_, width, k_, next, at_row(p));
-        }
-    }
-
     void batch_tiles(const Batch &batch, i64 full) {
         const bool once = cut_.centers >= k_; // all centres stay in cache: a tile is packed and searched
         for (i64 p = 0; p < full; p += tile_rows<T>) {
@@ -188,30 +166,23 @@ template <class Row, class T> class Lane {
                 search_tile(tile(p), centers_, norms_, d_, j, smallest(j + cut_.centers, k_), at_row(p));
     }
 
-    T *tile(i64 p) { return x_ + p * d_; }
-
-    Found<T> at_row(i64 p) { return {found_.best + p, found_.second + p, found_.at + p, found_.size + p}; }
-
     // Rows p and following of a batch as a tile (d, tile_rows), and their |x|^2. The last row of the
     // batch fills up a tile.
     void pack(const Batch &batch, i64 p, T *out) {
         constexpr int L = lanes<T>, B = tile_rows<T>;
-        const bool plain = rows_.column_step == 1;
         for (int v = 0; v < B; v += L) {
-            const Row *rows[L];
-            for (int r = 0; r < L; r++) rows[r] = row_of<Row>(rows_, batch.row(smallest(p + v + r, batch.m - 1)));
+            const Row *rows[L], *next[L];
+            for (int r = 0; r < L; r++) {
+                rows[r] = row_of<Row>(rows_, batch.row(smallest(p + v + r, batch.m - 1)));
+                next[r] = row_of<Row>(rows_, row_after(batch, p + v + L + r));
+            }
             Vec<T> size{};
             i64 q = 0;
-            for (; plain && q + L <= d_; q += L) {
-                Vec<T> block[L];
-                const Vec<T> shift = load(shift_ + q);
-#pragma GCC unroll 16
-                for (int r = 0; r < L; r++) block[r] = load_as<T>(rows[r] + q) * scale_ - shift;
-                transpose<T>(block);
-#pragma GCC unroll 16
-                for (int r = 0; r < L; r++) {
-                    store(out + (q + r) * B + v, block[r]);
-                    size += block[r] * block[r];
+            if (rows_.column_step == 1) {
+                for (; q + L <= d_; q += L) pack_block(rows, next, q, L, out + v, size);
+                if (batch.row(smallest(p + v + L - 1, batch.m - 1)) <= together_ && q < d_) {
+                    pack_block(rows, next, q, static_cast<int>(d_ - q), out + v, size);
+                    q = d_;
                 }
             }
             for (; q < d_; q++) {
@@ -223,6 +194,35 @@ template <class Row, class T> class Lane {
         }
     }
 
+    // The features q to q + count - 1, of which a register is read, of as many rows.
+    GPUKMEANS_INLINE void pack_block(const Row *const *rows, const Row *const *next, i64 q, int count, T *out,
+                                     Vec<T> &size) {
+        constexpr int L = lanes<T>, B = tile_rows<T>;
+        Vec<T> block[L];
+        const Vec<T> shift = load(shift_ + q);
+#pragma GCC unroll 16
+        for (int r = 0; r < L; r++) {
+            __builtin_prefetch(next[r] + q, 0, 2);
+            block[r] = load_as<T>(rows[r] + q) * scale_ - shift;
+        }
+        transpose<T>(block);
+#pragma GCC unroll 16
+        for (int r = 0; r < L; r++) {
+            if (r >= count) break;
+            store(out + (q + r) * B, block[r]);
+            size += block[r] * block[r];
+        }
+    }
+
+    // The row at place p, or, past the end of the batch, one that may be wanted next.
+    i64 row_after(const Batch &batch, i64 p) const {
+        return batch.which ? batch.which[smallest(p, batch.m - 1)] : smallest(batch.first + p, rows_.n - 1);
+    }
+
+    T *tile(i64 p) { return x_ + p * d_; }
+
+    Found<T> at_row(i64 p) { return {found_.best + p, found_.second + p, found_.at + p, found_.size + p}; }
+
     // --- certainty ------------------------------------------------------------------------------
 
     // Decides again what the fast distances leave in doubt, and writes the bounds. With e(s) the error
@@ -233,9 +233,9 @@ template <class Row, class T> class Lane {
     // r the norm of the farthest centre; see _frame.doubt_limit.
     void settle(const Batch &batch) {
         const i64 m = batch.m;
-        const bool direct = cut_.style == Style::direct, bounds = s_.bounds.upper;
-        if (direct && !bounds && plainly_sure(m)) return;
-        if (direct)
+        const bool bounds = s_.bounds.upper;
+        if (cut_.direct && !bounds && plainly_sure(m)) return;
+        if (cut_.direct)
             limits_direct(m);
         else
             limits_expanded(m);
@@ -302,7 +302,16 @@ template <class Row, class T> class Lane {
             const double distance = s_.spherical ? -exact_product<Row>(rows_, i, s_.targets.exact + j * d_) : exact(i, j);
             if (distance < best) best = distance, label = static_cast<i32>(j);
         };
-        if (cut_.style == Style::tiles) {
+        if (cut_.direct)
+            for (i64 j = 0; j < k_; j++) {
+                T value = 0;
+                for (i64 q = 0; q < d_; q++) {
+                    const T difference = line_[q] - centers_[j * d_ + q];
+                    value += difference * difference;
+                }
+                consider(j, value);
+            }
+        else
             for (i64 first = 0; first < k_; first += group) {
                 const i64 size = smallest(group, k_ - first);
                 T product[group] = {};
@@ -315,18 +324,6 @@ template <class Row, class T> class Lane {
                         for (int j = 0; j < size; j++) product[j] += line_[q] * c[q * size + j];
                 for (int j = 0; j < size; j++) consider(first + j, norms_[first + j] + product[j]);
             }
-            return label;
-        }
-        const bool direct = cut_.style == Style::direct;
-        const i64 width = direct ? d_ : padded<T>(d_);
-        for (i64 j = 0; j < k_; j++) {
-            T value = direct ? T(0) : norms_[j];
-            for (i64 q = 0; q < d_; q++) {
-                const T c = centers_[j * width + q];
-                value += direct ? (line_[q] - c) * (line_[q] - c) : line_[q] * c;
-            }
-            consider(j, value);
-        }
         return label;
     }
 
@@ -368,6 +365,7 @@ template <class Row, class T> class Lane {
     i32 *fresh_, *changed_rows_;
     i64 *which_;
     void *adder_; // what add_with() needs
+    i64 together_ = -1; // the last row that may be read a register at a time, with what follows it in the lane
     double inertia_ = 0;
     i64 changed_ = 0, doubtful_ = 0, searched_ = 0;
 };

@@ -68,7 +68,7 @@ template <class Row> void own_distances(const Own &o, i64 lane) {
 inline i64 add_scratch(const AddUp &a) { return adder_bytes(a.k, a.rows.d); }
 
 template <class Row> void add_up(const AddUp &a, i64 lane, void *scratch) {
-    add_with<Row>(a.sums, lane, a.k, a.rows, a.weights, scratch, [&](auto &&adder) {
+    add_with<Row>(a.sums, lane, a.k, a.rows, a.edges[lane + 1], a.weights, scratch, [&](auto &&adder) {
         for (i64 i = a.edges[lane]; i < a.edges[lane + 1]; i++) adder.add(i, a.labels[i], 1.0);
     });
 }

@@ -1,29 +1,20 @@
-// Nearest and second-nearest centre of a tile of rows, in three ways.
+// Nearest and second-nearest centre of a tile of rows, in two ways.
 //
 // direct  d <= 4: sum of (x - c)^2, rows along the registers, features unrolled.
-// dots    few centres, many features: features along the registers, no row is transposed.
 // tiles   the rest: rows along the registers, a group of centres a pass, like a matrix product
 //         whose result goes into the running minimum and is never written out.
 //
-// The last two give |c|^2 - 2 x.c. Nothing here decides ties: see settle() in search.h.
+// The latter gives |c|^2 - 2 x.c. Nothing here decides ties: see settle() in search.h.
 #pragma once
 
 #include "rows.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
-enum class Style { direct, dots, tiles };
-
 constexpr i64 direct_features = 4;
 constexpr double far_norm = 1e30; // |c|^2 from which a centre wins only where all are as far (_frame.FAR)
-constexpr int dot_rows = 6, dot_group = 2;
 
-inline Style style_of(i64 k, i64 d) {
-    if (d <= direct_features) return Style::direct;
-    return d >= 32 && k <= 16 ? Style::dots : Style::tiles;
-}
-
-template <class T> inline i64 padded(i64 d) { return (d + lanes<T> - 1) / lanes<T> * lanes<T>; }
+inline bool is_direct(i64 d) { return d <= direct_features; }
 
 // What a search knows of a batch of rows; all arrays have room for whole tiles.
 template <class T> struct Found {
@@ -32,16 +23,13 @@ template <class T> struct Found {
     T *size;          // |x|^2
 };
 
-// Centre j, in local coordinates, in the layout of a style: (k, d) for direct; (k, padded d), times -2, for
-// dots; groups of centres beside each other, feature by feature, times -2, for tiles.
+// Centre j, in local coordinates, in its place: (k, d) for the direct way; groups of centres beside each other,
+// feature by feature, times -2, for tiles.
 template <class T> void arrange(const double *local, double norm, i64 j, i64 k, i64 d, T *to, T *to_norms) {
-    const Style style = style_of(k, d);
     const bool copy = norm > 1e300, far = norm > far_norm;
     to_norms[j] = static_cast<T>(far && !copy ? far_norm : norm);
-    if (style == Style::direct) // a copy is infinitely far from every row
+    if (is_direct(d)) // a copy is infinitely far from every row
         for (i64 q = 0; q < d; q++) to[j * d + q] = static_cast<T>(copy ? norm : local[q]);
-    else if (style == Style::dots)
-        for (i64 q = 0; q < padded<T>(d); q++) to[j * padded<T>(d) + q] = q < d && !far ? static_cast<T>(-2 * local[q]) : T(0);
     else {
         const i64 first = j / group * group, size = first + group <= k ? group : k - first;
         T *column = to + first * d + (j - first);
@@ -145,59 +133,6 @@ void search_tile(const T *x, const T *groups, const T *norms, i64 d, i64 first, 
             search_group<T, group>(x, groups + j * d, norms + j, d, j, found);
         else
             search_rest<T, group - 1>(x, groups + j * d, norms + j, d, j, last - j, found);
-}
-
-// --- dots -----------------------------------------------------------------------------------------
-
-// Rows that are wanted next: they come from main memory while others are worked on.
-struct Ahead {
-    const char *rows[dot_rows];
-    int count;
-};
-
-// dot_rows rows x (dot_rows, width) against J centres (J, width).
-template <class T, int J>
-GPUKMEANS_INLINE void search_dots_of(const T *x, const T *centers, const T *norms, i64 width, i64 first,
-                                     const Ahead &ahead, Found<T> found) {
-    Vec<T> product[dot_rows][J] = {};
-    for (i64 q = 0; q < width; q += lanes<T>) {
-        Vec<T> c[J];
-        for (int r = 0; r < ahead.count; r++) __builtin_prefetch(ahead.rows[r] + q * static_cast<i64>(sizeof(T)), 0, 2);
-#pragma GCC unroll 8
-        for (int j = 0; j < J; j++) c[j] = load(centers + j * width + q);
-#pragma GCC unroll 8
-        for (int r = 0; r < dot_rows; r++) {
-            const Vec<T> row = load(x + r * width + q);
-#pragma GCC unroll 8
-            for (int j = 0; j < J; j++) product[r][j] += row * c[j];
-        }
-    }
-    for (int r = 0; r < dot_rows; r++)
-        for (int j = 0; j < J; j++) {
-            const T value = norms[j] + total<T>(product[r][j]);
-            if (value < found.best[r]) {
-                found.second[r] = found.best[r];
-                found.best[r] = value;
-                found.at[r] = static_cast<Index<T>>(first + j);
-            } else if (value < found.second[r])
-                found.second[r] = value;
-        }
-}
-
-// A tile of dot_rows rows against all k centres. The rows `next` (dot_rows) are fetched, by each group of
-// centres some of them.
-template <class T>
-void search_dots(const T *x, const T *centers, const T *norms, i64 width, i64 k, const char *const *next,
-                 Found<T> found) {
-    const i64 groups = (k + dot_group - 1) / dot_group;
-    for (i64 j = 0; j < k; j += dot_group) {
-        Ahead ahead{};
-        for (i64 r = j / dot_group; r < dot_rows; r += groups) ahead.rows[ahead.count++] = next[r];
-        if (j + 1 < k)
-            search_dots_of<T, 2>(x, centers + j * width, norms + j, width, j, ahead, found);
-        else
-            search_dots_of<T, 1>(x, centers + j * width, norms + j, width, j, ahead, found);
-    }
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA
