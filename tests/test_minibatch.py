@@ -428,7 +428,7 @@ def test_one_small_read_a_batch_on_cuda(cp, monkeypatch, d, k):
     X = rows(1003, d, k).astype(np.float32)
     MiniBatchKMeans(k, init=X[:k], n_init=1, batch_size=200, reassignment_ratio=0).fit(cp.asarray(X))
     assert len(seen) > 3
-    decided = [] if _kernels.choice() == "1" else [16]  # without kernels it is also read whether rows are left undecided
+    decided = [] if _kernels.choice() == "1" else [16]  # without kernels also: whether rows are left undecided
     for events in seen:
         assert [event.bytes for event in events if event.kind == "d2h"] == [*decided, 8 * (k + 1)]
         assert [event.bytes for event in events if event.kind == "h2d"] == [8 * k]
