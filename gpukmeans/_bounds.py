@@ -107,14 +107,17 @@ class Bounds:
 
     def _move(self, centers: np.ndarray, frame: Frame) -> None:
         """Add the way from the centres of the pass before to the drift."""
-        if self._centers is not None:
-            moved = np.sqrt(np.square(centers - self._centers).sum(axis=1)) * (frame.scale * _UP)
+        if self._centers is None:
+            self._centers = centers.copy()
+        else:
+            ways = np.subtract(centers, self._centers, out=self._centers)
+            moved = np.sqrt(np.einsum("ij,ij->i", ways, ways)) * (frame.scale * (_UP + ways.shape[1] * 2.0**-52))
             farthest = int(moved.argmax())
             other = np.full_like(moved, moved[farthest])
             other[farthest] = np.delete(moved, farthest).max(initial=0.0)
             self._drift = (self._drift + moved) * _UP
             self._spread = (self._spread + moved + other) * _UP
-        self._centers = centers.copy()
+            np.copyto(self._centers, centers)
 
     def _separate(self, centers: np.ndarray, frame: Frame) -> None:
         """Half the distance from each centre to the nearest other one, from below."""

@@ -102,7 +102,7 @@ def _iterate(plan: Plan, centers: Any) -> tuple[Step, Any, Record]:
 def _take_on(plan: Plan, step: Step, centers: Any) -> tuple[Any, Record]:
     """The centres that a step leads to, and what the host must know of it."""
     if plan.operations.move_centers:
-        moved, facts = plan.operations.move_centers(step, centers, plan.frame)
+        moved, facts = plan.move_centers(step, centers)
         return moved, _record(to_host(facts))
     moved = _means(plan, step.partial, centers)
     return moved, _read(step, centers, moved)

@@ -226,6 +226,10 @@ class Plan:
             return self._step_in_one(centers, "all" if exact else "moves")
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
+    def move_centers(self, step: Step, centers: Any) -> tuple[Any, Any]:
+        """The centres that a step leads to, and what the host must know of it, where a kernel does that."""
+        return self.operations.move_centers(step, centers, self.frame, self._workers)
+
     def gather(self, centers: Any) -> tuple[Lanes, Any]:
         """Sums of the clusters that the rows form around given centres, by lanes, and the inertia (on the device)."""
         if self.operations.search_pass:
@@ -256,10 +260,10 @@ class Plan:
         return centers, done, inertia
 
     def add_up(self, labels: Any) -> Partial:
-        """Sums of the clusters of any labels, from all rows."""
+        """Sums of the clusters of any labels, from all rows; in the memory of the pass before, if it left any."""
         if self.operations.add_pass:
-            where = labels, self.frame, self.n_clusters
-            return side_by_side(self.operations.add_pass(self.rows, self.weights, *where, self._workers))
+            what = self.rows, self.weights, labels, self.frame, self.n_clusters
+            return side_by_side(self.operations.add_pass(*what, self._workers, self._lanes))
 
         def lane(number: int, space: Workspace) -> Partial | None:
             total: Partial | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -30,8 +31,12 @@ def _wanted() -> int:
         value = os.environ.get(name, "").partition(",")[0].strip()
         if value.isdigit() and int(value) > 0:
             return int(value)
-    mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()  # it may change at any time
-    return min(_cores(), len(mask) or _cores())
+    return min(_cores(), len(_mask()) or _cores())
+
+
+def _mask() -> frozenset[int]:
+    """The cores that this thread may use, which may change at any time; empty where the system does not tell."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())
 
 
 @cache
@@ -79,6 +84,12 @@ class Workspace:
         return buffer[:size].view(dtype).reshape(shape)
 
 
+# The threads that a fit has left for the next one, and their kind. A forked process has lost them, and knows by
+# the process they belong to. They end with the interpreter.
+_idle: list[tuple[tuple, Any]] = []
+atexit.register(_idle.clear)
+
+
 class Workers:
     """A pool of threads, each with its own `Workspace`.
 
@@ -94,7 +105,20 @@ class Workers:
         self._pool: ThreadPoolExecutor | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self.crew: Any = None  # threads of the compiled kernels, which come to help and make them when first needed
+        self.crew: Any = None  # threads of the compiled kernels
+
+    def take(self, make: Callable[[], Any]) -> Any:
+        """Threads of the compiled kernels, as many as these less the calling one: those of an earlier fit, or new ones.
+
+        The first pass of a new thread begins milliseconds late, so these outlive the fit, asleep.
+        """
+        self._kind = os.getpid(), self.threads, _mask()
+        try:
+            kind, crew = _idle.pop()
+        except IndexError:
+            kind = None
+        self.crew = crew if kind == self._kind else make()
+        return self.crew
 
     def run(self, task: Callable[[Any, Workspace], Any], items: Sequence[Any]) -> list[Any]:
         """Apply `task` to every item; an exception in one of them stops the others."""
@@ -127,8 +151,10 @@ class Workers:
             return None if self._stop.is_set() else next(queue, None)
 
     def close(self) -> None:
-        """Stop after the items in work and join every thread."""
-        self.crew = None
+        """Stop after the items in work and join every thread; the compiled kernels' go to the next fit."""
+        if self.crew is not None:
+            _idle[:] = [(self._kind, self.crew)]
+            self.crew = None
         if self._pool is None:
             self._stop.clear()
             return

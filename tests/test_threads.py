@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from gpukmeans import KMeans
-from gpukmeans._kernels.cpu import native, passes
+from gpukmeans import KMeans, _threads
+from gpukmeans._kernels.cpu import native
 from gpukmeans._threads import Workers, n_threads, one_blas_thread, uninterrupted
 
 
@@ -134,21 +134,34 @@ compiled_on_linux = pytest.mark.skipif(
 
 
 @compiled_on_linux
-def test_native_threads_end_with_the_fit(monkeypatch):
-    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "4")
+def test_native_threads_wait_for_the_next_fit(monkeypatch):
+    """Those of one fit, however many there were at once; none that may run elsewhere than the fit."""
     X = np.random.default_rng(0).normal(size=(60_000, 8))
-    KMeans(5, random_state=0).fit(X)  # now BLAS has its threads
-    before, during = all_threads(), []
-    drive = passes.drive
 
-    def watched(*arguments):
-        drive(*arguments)
-        during.append(all_threads())
+    def threads_after_fits(threads, fits=1):
+        monkeypatch.setenv("GPUKMEANS_NUM_THREADS", str(threads))
+        with ThreadPoolExecutor(fits) as pool:
+            list(pool.map(lambda seed: KMeans(5, random_state=seed).fit(X), range(fits)))
+        time.sleep(0.1)  # those that have ended are listed a little longer
+        return all_threads()
 
-    monkeypatch.setattr(passes, "drive", watched)
-    KMeans(5, random_state=0).fit(X)
-    assert during[-1] == before + 3
-    assert all_threads() == before
+    alone = threads_after_fits(1) - sum(kind[1] - 1 for kind, _ in _threads._idle)
+    assert threads_after_fits(4) == alone + 3
+    crew = _threads._idle[0][1]
+    assert threads_after_fits(4) == alone + 3
+    assert _threads._idle[0][1] is crew
+    del crew  # kept, it would live on
+    assert threads_after_fits(4, fits=3) == alone + 3
+    assert threads_after_fits(2) == alone + 1
+    before = os.sched_getaffinity(0)
+    if len(before) > 1:
+        crew = _threads._idle[0][1]
+        os.sched_setaffinity(0, {min(before)})
+        try:
+            KMeans(5, random_state=0).fit(X)
+        finally:
+            os.sched_setaffinity(0, before)
+        assert _threads._idle[0][1] is not crew
 
 
 @compiled_on_linux

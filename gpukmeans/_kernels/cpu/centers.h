@@ -99,28 +99,38 @@ inline void join(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j, double *sums)
     }
 }
 
-// The means of the clusters; a cluster that is empty goes where the heaviest one is.
-inline Moved move(const Sums &of, i64 n_lanes, const double *centers, i64 k, i64 d, double *moved) {
-    Moved found{0, 0};
-    bool all_filled = true;
-    i64 heaviest = 0;
-    double most = -1;
-    for (i64 j = 0; j < k; j++) {
+// The means of the clusters `first` to `last` - 1, (k, d), and the squares of their centres' ways there, (k,).
+inline void move(const Sums &of, i64 n_lanes, const double *centers, i64 k, i64 d, i64 first, i64 last, double *moved,
+                 double *ways) {
+    const Rows rows{moved, k, d, d, 1};
+    for (i64 j = first; j < last; j++) {
         const Mass mass = mass_of(of, n_lanes, k, j);
         const double weight = mass.empty() ? 1.0 : mass.weight;
-        if (mass.weight > most) most = mass.weight, heaviest = j;
-        found.empty += mass.count == 0;
-        all_filled = all_filled && !mass.empty();
         double *to = moved + j * d;
         join(of, n_lanes, k, d, j, to);
         for (i64 q = 0; q < d; q++) to[q] = of.shift[q] + to[q] / weight;
+        ways[j] = exact_distance<double>(rows, j, centers + j * d);
     }
-    if (!all_filled)
-        for (i64 j = 0; j < k; j++)
-            if (mass_of(of, n_lanes, k, j).empty())
-                for (i64 q = 0; q < d; q++) moved[j * d + q] = moved[heaviest * d + q];
+}
+
+// What the moves of all centres come to. One whose cluster is empty goes where the heaviest cluster's is.
+inline Moved arrive(const Sums &of, i64 n_lanes, const double *centers, i64 k, i64 d, double *moved, double *ways) {
     const Rows rows{moved, k, d, d, 1};
-    for (i64 j = 0; j < k; j++) found.squared += exact_distance<double>(rows, j, centers + j * d);
+    Moved found{0, 0};
+    i64 heaviest = -1;
+    double most = -1;
+    for (i64 j = 0; j < k; j++) {
+        const Mass mass = mass_of(of, n_lanes, k, j);
+        if (mass.weight > most) most = mass.weight, heaviest = j;
+        found.empty += mass.count == 0;
+    }
+    for (i64 j = 0; j < k; j++) {
+        if (mass_of(of, n_lanes, k, j).empty()) {
+            for (i64 q = 0; q < d; q++) moved[j * d + q] = moved[heaviest * d + q];
+            ways[j] = exact_distance<double>(rows, j, centers + j * d);
+        }
+        found.squared += ways[j];
+    }
     return found;
 }
 

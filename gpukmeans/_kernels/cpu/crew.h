@@ -8,10 +8,13 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #ifndef _WIN32
 #include <csignal>
+#include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 #endif
 
@@ -27,8 +30,8 @@ class Shared {
     virtual void stop() = 0;
 };
 
-// Threads that live as long as a fit. Waking one takes as long as a short pass, so they stay awake for a moment
-// after each; then they sleep, and cost nothing.
+// Threads that come to help again and again. Waking one takes as long as a short pass, so they stay awake for a
+// moment after each; then they sleep, and cost nothing.
 class Crew {
   public:
     explicit Crew(int helpers) {
@@ -61,6 +64,7 @@ class Crew {
             const std::lock_guard<std::mutex> lock(mutex_);
             work_ = &work;
             number_++;
+            if (awake_ < static_cast<int>(threads_.size())) elsewhere();
         }
         begun_.notify_all();
     }
@@ -88,12 +92,18 @@ class Crew {
     }
 
     void help() {
-        std::int64_t seen = 0;
+        std::int64_t seen = 0, placed = 0;
         for (;;) {
             wait_awake([&] { return number_ != seen; });
             std::unique_lock<std::mutex> lock(mutex_);
-            begun_.wait(lock, [&] { return number_ != seen; });
+            if (number_ == seen || seen == 0) {
+                awake_ -= seen != 0;
+                begun_.wait(lock, [&] { return number_ != seen; });
+                awake_++;
+            }
             seen = number_;
+            if (placed != placed_) anywhere();
+            placed = placed_;
             if (over_) return;
             if (!work_) continue;
             Shared &work = *work_;
@@ -112,9 +122,30 @@ class Crew {
         }
     }
 
+#ifdef __linux__
+    // Linux may wake a thread, or begin a new one, on the core that the calling thread is busy on, and leave it
+    // there for milliseconds while others idle. So helpers that sleep may not wake there ...
+    void elsewhere() {
+        CPU_ZERO(&cores_);
+        if (sched_getaffinity(0, sizeof cores_, &cores_) != 0 || CPU_COUNT(&cores_) < 2) return;
+        cpu_set_t others = cores_;
+        CPU_CLR(sched_getcpu(), &others);
+        for (std::thread &thread : threads_) pthread_setaffinity_np(thread.native_handle(), sizeof others, &others);
+        placed_ = number_;
+    }
+
+    // ... and once awake run wherever the caller may.
+    void anywhere() { pthread_setaffinity_np(pthread_self(), sizeof cores_, &cores_); }
+
+    cpu_set_t cores_{};
+#else
+    void elsewhere() {}
+    void anywhere() {}
+#endif
+
     // Until something has come about, but not for long; other threads go first.
     template <class Condition> static void wait_awake(Condition condition) {
-        const auto limit = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+        const auto limit = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
         while (!condition() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
     }
 
@@ -140,9 +171,11 @@ class Crew {
     std::condition_variable begun_, ended_;
     std::atomic<std::int64_t> number_{0}; // of the work, counted
     std::atomic<int> at_work_{0};         // helpers
+    std::int64_t placed_ = 0;             // the last work for which helpers were placed
     Shared *work_ = nullptr;
     std::exception_ptr error_;
     bool over_ = false;
+    int awake_ = 0; // helpers
     std::vector<std::thread> threads_; // last: they begin when all of the above is there
 };
 

@@ -23,6 +23,7 @@ template <class Row> constexpr ByRow by_row() {
 extern const Table table;
 const Table table = {GPUKMEANS_TEXT(GPUKMEANS_ISA),
                      move,
+                     arrive,
                      learn,
                      searching<float, float>(),
                      searching<float, double>(),

@@ -8,7 +8,7 @@ namespace gpukmeans::GPUKMEANS_ISA {
 
 template <class Row, class T> i64 loop_scratch(const Loop &l) {
     const i64 k = l.search.targets.k, d = l.search.rows.d;
-    return Lane<Row, T>::scratch_bytes(l.search) + k * d * 8 + targets_bytes<T>(k, d) + l.search.rows.n * 4 + 4 * 64;
+    return Lane<Row, T>::scratch_bytes(l.search) + k * (d + 1) * 8 + targets_bytes<T>(k, d) + l.search.rows.n * 4 + 5 * 64;
 }
 
 template <class Row, class T> class Looping {
@@ -16,7 +16,7 @@ template <class Row, class T> class Looping {
     Looping(const Loop &l, i64 lanes, void *scratch) : l_(l), s_(l.search), lanes_(lanes) {
         const i64 k = s_.targets.k, d = s_.rows.d;
         Pieces pieces{reinterpret_cast<std::uintptr_t>(scratch)};
-        moved_ = pieces.take<double>(k * d);
+        moved_ = pieces.take<double>(k * d), ways_ = pieces.take<double>(k);
         before_ = pieces.take<i32>(s_.rows.n);
         targets_ = pieces.take<char>(targets_bytes<T>(k, d));
         rest_ = reinterpret_cast<char *>(pieces.next);
@@ -33,7 +33,8 @@ template <class Row, class T> class Looping {
             for (i64 i = 0; i < lanes_ * k * d; i++) s_.sums.sums[i] = 0;
             for (i64 i = 0; i < lanes_ * k; i++) s_.sums.masses[i] = 0, s_.sums.counts[i] = 0;
             const i64 changed = pass();
-            const Moved to = move(s_.sums, lanes_, l_.centers, k, d, moved_);
+            move(s_.sums, lanes_, l_.centers, k, d, 0, k, moved_, ways_);
+            const Moved to = arrive(s_.sums, lanes_, l_.centers, k, d, moved_, ways_);
             if (to.empty) {
                 for (i64 i = 0; i < n; i++) s_.labels[i] = before_[i];
                 left_ = true;
@@ -78,7 +79,7 @@ template <class Row, class T> class Looping {
     Search s_;
     const i64 lanes_;
     bool left_ = false;
-    double *moved_;
+    double *moved_, *ways_;
     i32 *before_;
     char *targets_, *rest_;
 };

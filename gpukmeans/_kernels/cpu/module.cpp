@@ -141,6 +141,7 @@ class Pass : public Shared {
 
     void work_to_the_end() override { run(std::numeric_limits<i64>::max()); }
     void stop() override { next_ = lanes_; }
+    i64 size() const { return lanes_; }
 
   protected:
     nb::object kept_; // the arrays, so that they live as long as the pass
@@ -219,15 +220,39 @@ class Draw {
     nb::object kept_; // the arrays, so that they live as long as this does
 };
 
-// How the centres move, from the lanes of a pass.
-std::pair<i64, double> move_centers(In<double> sums, In<double> masses, In<i64> counts, In<double> centers,
-                                    In<double> shift, Out<double> moved) {
-    nb::gil_scoped_release released;
-    const Sums of = lanes_of(sums, masses, counts, shift);
-    const Moved found = active->move(of, static_cast<i64>(sums.shape(0)), centers.data(), static_cast<i64>(sums.shape(1)),
-                                     static_cast<i64>(sums.shape(2)), moved.data());
-    return {found.empty, found.squared};
-}
+// Where the centres move, from the lanes of a pass: `found` when that is done.
+class MovePass : public Pass {
+  public:
+    MovePass(In<double> sums, In<double> masses, In<i64> counts, In<double> centers, In<double> shift, Out<double> moved)
+        : Pass(tasks(sums)), of_(lanes_of(sums, masses, counts, shift)), lanes_(static_cast<i64>(sums.shape(0))),
+          k_(static_cast<i64>(sums.shape(1))), d_(static_cast<i64>(sums.shape(2))), centers_(centers.data()),
+          moved_(moved.data()), ways_(static_cast<std::size_t>(k_)) {
+        kept_ = nb::make_tuple(sums, masses, counts, centers, shift, moved);
+    }
+
+    void work(i64 task, void *) const override {
+        const i64 n = size();
+        active->move(of_, lanes_, centers_, k_, d_, task * k_ / n, (task + 1) * k_ / n, moved_, ways_.data());
+    }
+
+    // How many clusters are empty, and the sum of the squared ways.
+    std::pair<i64, double> found() {
+        const Moved moved = active->arrive(of_, lanes_, centers_, k_, d_, moved_, ways_.data());
+        return {moved.empty, moved.squared};
+    }
+
+  private:
+    // A task is worth waking a thread for.
+    static i64 tasks(const In<double> &sums) {
+        return std::clamp<i64>(static_cast<i64>(sums.size()) >> 16, 1, static_cast<i64>(sums.shape(1)));
+    }
+
+    const Sums of_;
+    const i64 lanes_, k_, d_;
+    const double *const centers_;
+    double *const moved_;
+    mutable std::vector<double> ways_;
+};
 
 void learn(In<double> sums, In<double> masses, In<i64> counts, In<double> centers, In<double> weights,
            In<double> shift, Out<double> moved, Out<double> gained) {
@@ -660,9 +685,10 @@ NB_MODULE(_native, m) {
           "trust"_a, "labels"_a, "edges"_a, "max_iter"_a, "tol"_a,
           "Lloyd's loop and last assignment: iterations done, and the inertia or, for an iteration left undone, -1.");
     nb::class_<Shared>(m, "Shared").def("stop", &Shared::stop, "Leave out what no thread has begun.");
-    nb::class_<Pass, Shared>(m, "Pass").def(
-        "run", &Pass::run, nb::call_guard<nb::gil_scoped_release>(), "most"_a = std::numeric_limits<i64>::max(),
-        "Work on lanes until none is left, or on so many: then True. Any number of threads may do so at once.");
+    nb::class_<Pass, Shared>(m, "Pass")
+        .def("run", &Pass::run, nb::call_guard<nb::gil_scoped_release>(), "most"_a = std::numeric_limits<i64>::max(),
+             "Work on lanes until none is left, or on so many: then True. Any number of threads may do so at once.")
+        .def_prop_ro("size", &Pass::size, "Lanes, or tasks.");
     nb::class_<KeptCrew>(m, "Crew")
         .def(nb::init<int>(), "helpers"_a)
         .def("begin", &KeptCrew::begin, "work"_a, "Have the helpers work on a pass as well.")
@@ -687,8 +713,10 @@ NB_MODULE(_native, m) {
           "sums"_a, "Adds the distances from some rows to the cells; see PairPass.");
     nb::class_<Draw>(m, "Draw")
         .def(nb::init<AnyRows, In<i64>, Draw::Into>(), "source"_a, "which"_a, "into"_a);
-    m.def("move_centers", &move_centers, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "shift"_a, "moved"_a,
-          "Centres at the means of the clusters: how many of these are empty, and the sum of the squared ways.");
+    nb::class_<MovePass, Pass>(m, "MovePass")
+        .def(nb::init<In<double>, In<double>, In<i64>, In<double>, In<double>, Out<double>>(), "sums"_a, "masses"_a,
+             "counts"_a, "centers"_a, "shift"_a, "moved"_a)
+        .def("found", &MovePass::found, "Empty clusters, and the sum of the squared ways of the centres.");
     m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "weights"_a, "shift"_a, "moved"_a, "gained"_a,
           "Centres as means that the rows of a batch have joined.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")

@@ -14,8 +14,9 @@ from ..._frame import Frame, Lanes, Request, Searched, trust
 from ..._threads import Workers
 from . import native, taken_as_they_are
 
-# Rows of a lane at least, but for the last one: fewer where each costs more.
-_LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK = 1024, 256, 1 << 22
+# Rows of a lane at least, fewer where each costs more; but for the last one in whole tiles of any instruction set,
+# or nearly: what is missing to a tile is computed all the same.
+_LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK, _WHOLE_ROWS = 1024, 256, 1 << 22, 64
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most
 _ADD = {"nothing": 0, "all": 1, "moves": 2}
@@ -26,8 +27,9 @@ def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:
     n, d = rows.shape
     wanted = max(8, min(64, (1 << 19) // (n_clusters * d)))
     least = max(_FEW_LANE_ROWS, min(_LANE_ROWS, _LANE_WORK // (n_clusters * d)))
-    lanes = max(1, min(wanted, n // least))
-    return np.arange(lanes + 1, dtype=np.int64) * n // lanes
+    lanes = min(wanted, 1 << max(0, n // least - 1).bit_length())  # powers of two go round the threads evenly
+    whole = -(-n // _WHOLE_ROWS)
+    return np.minimum(np.arange(lanes + 1, dtype=np.int64) * whole // lanes * _WHOLE_ROWS, n)
 
 
 def search_pass(request: Request, workers: Workers) -> Searched:
@@ -79,10 +81,12 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
     return Searched(lanes, changed, doubtful, searched, 0.0 if inertia is None else _in_order(inertia))
 
 
-def move_centers(step: Any, centers: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+def move_centers(step: Any, centers: np.ndarray, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray]:
     """The centres that a step leads to, (k, d), and what the host must know: see `_lloyd.Record`."""
     moved = np.empty_like(centers)
-    empty, shift = native().move_centers(*step.lanes, centers, frame.shift, moved)
+    one_pass = native().MovePass(*step.lanes, centers, frame.shift, moved)
+    drive(one_pass, _CALL, workers, one_pass.size)
+    empty, shift = one_pass.found()
     return moved, np.array((step.changed, empty, step.doubtful, step.undecided, shift))
 
 
@@ -130,11 +134,18 @@ def loop(
     return done, None if inertia < 0 else inertia
 
 
-def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
-    """Sums of the clusters of any labels, from all rows."""
+def add_pass(
+    rows: np.ndarray,
+    weights: Any,
+    labels: np.ndarray,
+    frame: Frame,
+    k: int,
+    workers: Workers,
+    before: Lanes | None = None,
+) -> Lanes:
+    """Sums of the clusters of any labels, from all rows; in the memory of other lanes of this shape, if given."""
     edges = lane_edges(rows, k)
-    shape = edges.size - 1, k
-    lanes = Lanes(np.zeros((*shape, rows.shape[1])), np.zeros(shape), np.zeros(shape, np.int64))
+    lanes = _zeros(before, edges.size - 1, k, rows.shape[1])
     by_row = {"weights": weights, "labels": labels}
     _run("AddPass", rows, edges, {"shift": frame.shift}, by_row, _sums(lanes), workers)
     return lanes
@@ -202,10 +213,8 @@ def drive(one_pass: Any, tasks: int, workers: Workers, most: int) -> None:
 
 
 def _crew(workers: Workers) -> Any:
-    """The native threads that help in passes; the workers keep them as long as their own."""
-    if workers.crew is None:
-        workers.crew = native().Crew(workers.threads - 1)
-    return workers.crew
+    """The native threads that help in passes."""
+    return workers.crew or workers.take(lambda: native().Crew(workers.threads - 1))
 
 
 def _run_lane(
@@ -241,8 +250,11 @@ def _lanes(request: Request, number: int) -> Lanes | None:
         return None
     if request.add == "moves":
         return request.lanes
-    k, d = request.centers.shape
-    lanes = request.lanes or Lanes(np.empty((number, k, d)), np.empty((number, k)), np.empty((number, k), np.int64))
+    return _zeros(request.lanes, number, *request.centers.shape)
+
+
+def _zeros(lanes: Lanes | None, number: int, k: int, d: int) -> Lanes:
+    lanes = lanes or Lanes(np.empty((number, k, d)), np.empty((number, k)), np.empty((number, k), np.int64))
     for sums in lanes:
         sums.fill(0)
     return lanes

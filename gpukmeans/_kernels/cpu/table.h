@@ -238,7 +238,9 @@ struct ByRow {
 
 struct Table {
     const char *name;  // of the instruction set
-    Moved (*move)(const Sums &, i64 lanes, const double *centers, i64 k, i64 d, double *moved);
+    void (*move)(const Sums &, i64 lanes, const double *centers, i64 k, i64 d, i64 first, i64 last, double *moved,
+                 double *ways);
+    Moved (*arrive)(const Sums &, i64 lanes, const double *centers, i64 k, i64 d, double *moved, double *ways);
     void (*learn)(const Sums &, i64 lanes, const double *centers, const double *weights, i64 k, i64 d, double *moved,
                   double *gained);
     Searching single;  // float rows, float distances

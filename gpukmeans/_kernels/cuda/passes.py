@@ -185,8 +185,10 @@ def _cache_bytes(device: int) -> int:
     return int(cupy.cuda.runtime.getDeviceProperties(device)["l2CacheSize"])
 
 
-def add_pass(rows: Any, weights: Any, labels: Any, frame: Frame, k: int, workers: Any = None) -> Lanes:
-    """Sums of the clusters of any labels, from all rows, see `sums.cu`."""
+def add_pass(
+    rows: Any, weights: Any, labels: Any, frame: Frame, k: int, workers: Any = None, before: Any = None
+) -> Lanes:
+    """Sums of the clusters of any labels, from all rows, see `sums.cu`; in memory from CuPy's pool."""
     import cupy
 
     n, d = rows.shape
@@ -230,7 +232,7 @@ def _empty_lanes(number: int, k: int, d: int) -> Lanes:
     return Lanes(cupy.empty((*shape, d)), cupy.empty(shape), cupy.empty(shape, cupy.int64))
 
 
-def move_centers(step: Any, centers: Any, frame: Frame) -> tuple[Any, Any]:
+def move_centers(step: Any, centers: Any, frame: Frame, workers: Any = None) -> tuple[Any, Any]:
     """The centres that a step leads to, (k, d), and what the host must know, (5,): see `_lloyd.Record`."""
     import cupy
 
