@@ -41,13 +41,7 @@ class RowBounds {
                 const Vec<i32> label = load(s_.labels + i);
                 const Vec<i32> held = (load(bounds.gap + i) > pick(far_, label)) |
                                       (load(bounds.upper + i) < pick(near_, label));
-                i32 fails[L], any = 0;
-                store(fails, held + 1);
-                for (i64 r = 0; r < L; r++) any |= fails[r];
-                for (i64 r = 0; any && r < L; r++) {
-                    which[m] = i + r;
-                    m += fails[r];
-                }
+                m += list_bits(bits_of(~held), i, which + m);
             }
         }
         for (i64 i = whole; i < b; i++) {

@@ -49,7 +49,7 @@ template <class Row, class T> class Lane {
             fresh_ = pieces_.take<i32>(room_);
         else
             fresh_ = found_.at; // already of that width
-        which_ = pieces_.take<i64>(largest(filter_rows, room_));
+        which_ = pieces_.take<i64>(largest(filter_rows, room_) + 2 * lanes<i64>);
         changed_rows_ = pieces_.take<i32>(room_);
         adder_ = pieces_.take<char>(adder_bytes(k_, d_));
         if (scratch)
@@ -142,7 +142,8 @@ template <class Row, class T> class Lane {
             }
         for (int q = 0; q < D; q++)
             for (i64 p = batch.m; p < full; p++) x_[q * full + p] = 0;
-        search_direct<T, D>(x_, full, centers_, k_, found_);
+        const Row *next = row_of<Row>(rows_, row_after(batch, full));
+        search_direct<T, D>(x_, full, centers_, k_, reinterpret_cast<const char *>(next), sizeof(Row) * D, found_);
     }
 
     void batch_direct(const Batch &batch, i64 full) {
@@ -328,12 +329,7 @@ template <class Row, class T> class Lane {
     }
 
     template <class Adder> void relabel(const Batch &batch, Adder &adder) {
-        if (!batch.which && !differing(fresh_, s_.labels + batch.first, batch.m)) return;
-        i64 changed = 0;
-        for (i64 p = 0; p < batch.m; p++) {
-            changed_rows_[changed] = static_cast<i32>(p);
-            changed += fresh_[p] != s_.labels[batch.row(p)];
-        }
+        const i64 changed = list_changed(batch);
         changed_ += changed;
         for (i64 c = 0; c < changed; c++) {
             const i64 p = changed_rows_[c], i = batch.row(p);
@@ -345,10 +341,20 @@ template <class Row, class T> class Lane {
         }
     }
 
-    static i64 differing(const i32 *a, const i32 *b, i64 m) {
-        i32 count = 0;
-        for (i64 p = 0; p < m; p++) count += a[p] != b[p];
-        return count;
+    // Lists the places of a batch whose label is new; their number.
+    i64 list_changed(const Batch &batch) {
+        constexpr i64 L = lanes<i32>;
+        const i64 whole = batch.which ? 0 : batch.m / L * L;
+        i64 changed = 0;
+        for (i64 p = 0; p < whole; p += L) {
+            unsigned bits = bits_of(load(fresh_ + p) != load(s_.labels + batch.first + p));
+            for (; bits; bits &= bits - 1) changed_rows_[changed++] = static_cast<i32>(p + __builtin_ctz(bits));
+        }
+        for (i64 p = whole; p < batch.m; p++) {
+            changed_rows_[changed] = static_cast<i32>(p);
+            changed += fresh_[p] != s_.labels[batch.row(p)];
+        }
+        return changed;
     }
 
     const Search &s_;

@@ -9,6 +9,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #ifndef GPUKMEANS_ISA
 #error "compile the kernels with -DGPUKMEANS_ISA=avx512, avx2, neon or plain"
@@ -70,6 +73,37 @@ GPUKMEANS_INLINE Vec<float> pick(Vec<float> table, Vec<i32> index) {
     return picked;
 #else
     return __builtin_shuffle(table, index);
+#endif
+}
+
+// A bit for each lane of a mask, as comparisons give them.
+GPUKMEANS_INLINE unsigned bits_of(Vec<i32> mask) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
+#elif defined(__AVX2__)
+    return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+#elif defined(__SSE2__)
+    return static_cast<unsigned>(_mm_movemask_ps(reinterpret_cast<__m128>(mask)));
+#else
+    unsigned bits = 0;
+    for (int i = 0; i < lanes<i32>; i++) bits |= static_cast<unsigned>(mask[i] & 1) << i;
+    return bits;
+#endif
+}
+
+// Writes `first` plus the place of each bit, ascending; their number. A register more may be written to.
+GPUKMEANS_INLINE i64 list_bits(unsigned bits, i64 first, i64 *to) {
+#if defined(__AVX512F__)
+    const __m512i places = _mm512_add_epi64(_mm512_set1_epi64(first), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+    const __mmask8 low = static_cast<__mmask8>(bits), high = static_cast<__mmask8>(bits >> 8);
+    const i64 count = __builtin_popcount(low);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(low, places));
+    _mm512_storeu_si512(to + count, _mm512_maskz_compress_epi64(high, _mm512_add_epi64(places, _mm512_set1_epi64(8))));
+    return count + __builtin_popcount(high);
+#else
+    i64 count = 0;
+    for (; bits; bits &= bits - 1) to[count++] = first + __builtin_ctz(bits);
+    return count;
 #endif
 }
 

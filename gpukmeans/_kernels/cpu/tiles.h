@@ -39,11 +39,13 @@ template <class T> void arrange(const double *local, double norm, i64 j, i64 k, 
 
 // --- direct ---------------------------------------------------------------------------------------
 
-// x: (D, m) with m a multiple of two registers; centers: (k, D).
+// x: (D, m) with m a multiple of two registers; centers: (k, D). The rows `next`, of so many bytes, come from main
+// memory meanwhile.
 template <class T, int D>
-void search_direct(const T *x, i64 m, const T *centers, i64 k, Found<T> found) {
+void search_direct(const T *x, i64 m, const T *centers, i64 k, const char *next, i64 bytes, Found<T> found) {
     constexpr int V = 2, L = lanes<T>;
     for (i64 p = 0; p < m; p += V * L) {
+        for (i64 at = 0; at < V * L * bytes; at += 64) __builtin_prefetch(next + p * bytes + at);
         Vec<T> best[V], second[V], rows[V][D];
         Vec<Index<T>> at[V];
         for (int v = 0; v < V; v++) {
