@@ -21,6 +21,9 @@ def main(arguments: list[str]) -> None:
     run.add_argument("--sanitize", action="store_true", help="the package's kernels by g++ with its sanitizers")
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     full = commands.add_parser("matrix", help="the suite under all conditions; prints the count of passed tests")
+    full.add_argument(
+        "--only", default="", metavar="TEXT", help="conditions whose name contains it: 'kernels off, seed 2'"
+    )
     full.add_argument("words", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS OF PYTEST")
     planted = commands.add_parser("mutants", help="plant faults in kernels; fails if the tests do not notice one")
     planted.add_argument("--only", default="", metavar="WORD", help="faults whose file or description contain it")
@@ -37,7 +40,7 @@ def main(arguments: list[str]) -> None:
     if given.command == "run":
         _become(words, given)
     elif given.command == "matrix":
-        sys.exit(matrix.run(words) > 0)
+        sys.exit(matrix.run(words, given.only) > 0)
     elif given.command == "coverage":
         sys.exit(matrix.coverage())
     else:
