@@ -88,7 +88,7 @@ def buffer_bytes() -> int:
 
 
 class Plan:
-    """Passes over one set of rows. Use as a context: threads are joined when it ends.
+    """Passes over one set of rows. Use as a context: at its end threads are joined, or left to the next fit.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Threads: one pool for as long as a fit lives, and BLAS held at one thread inside it."""
+"""Threads: a pool for as long as a fit lives, those of the compiled kernels longer; BLAS is held at one meanwhile."""
 
 from __future__ import annotations
 
@@ -84,10 +84,12 @@ class Workspace:
         return buffer[:size].view(dtype).reshape(shape)
 
 
-# The threads that a fit has left for the next one, and their kind. A forked process has lost them, and knows by
-# the process they belong to. They end with the interpreter.
+# The threads that a fit has left for the next one, and their kind. They end with the interpreter, and before a fork,
+# which would lose them.
 _idle: list[tuple[tuple, Any]] = []
 atexit.register(_idle.clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_idle.clear)
 
 
 class Workers:
@@ -153,7 +155,9 @@ class Workers:
     def close(self) -> None:
         """Stop after the items in work and join every thread; the compiled kernels' go to the next fit."""
         if self.crew is not None:
-            _idle[:] = [(self._kind, self.crew)]
+            self.crew.quit()
+            if self.crew.size == self.threads - 1:  # the system may have refused some
+                _idle[:] = [(self._kind, self.crew)]
             self.crew = None
         if self._pool is None:
             self._stop.clear()

@@ -102,7 +102,10 @@ def lanes_of(rng, number, k, d, empty=()):
 @pytest.mark.parametrize("empty", [(), (0, 6), range(1, 13), range(13)])
 @pytest.mark.parametrize(("number", "d"), [(1, 1), (3, 7), (5, 8), (2, 70), (4, 5000)])
 def test_compiled_moves_are_those_of_the_body(isa, empty, number, d):
-    """To the last bit, for every instruction set: the centres after a step, and those that learn a batch."""
+    """To the last bit, for every instruction set: the centres after a step, and those that learn a batch.
+
+    (NumPy adds the lanes of a single number in another order.)
+    """
     rng = np.random.default_rng(d)
     lanes, centers, shift = lanes_of(rng, number, 13, d, empty), rng.normal(size=(13, d)), rng.normal(size=d)
     frame = Frame(shift, 1.0, np.float64)

@@ -448,3 +448,11 @@ def test_a_moved_copy_goes_on_by_itself():
     for _ in range(3):
         other.partial_fit(X)
     assert np.array_equal(one.partial_fit(X).cluster_centers_, alone.partial_fit(X).cluster_centers_)
+
+
+def test_centres_of_any_layout_learn_alike():
+    X = rows(1000, 5, 4)
+    one = MiniBatchKMeans(4, random_state=0).partial_fit(X[:500])
+    other = pickle.loads(pickle.dumps(one))
+    other.cluster_centers_ = np.asfortranarray(other.cluster_centers_)
+    assert np.array_equal(one.partial_fit(X[500:]).cluster_centers_, other.partial_fit(X[500:]).cluster_centers_)

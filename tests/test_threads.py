@@ -1,13 +1,15 @@
-"""Threads live as long as a fit, and BLAS gets its threads back."""
+"""Threads end with a fit or wait for the next one, and BLAS gets its threads back."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -162,6 +164,48 @@ def test_native_threads_wait_for_the_next_fit(monkeypatch):
         finally:
             os.sched_setaffinity(0, before)
         assert _threads._idle[0][1] is not crew
+
+
+@pytest.mark.skipif(native() is None, reason="no compiled kernels here")
+def test_waiting_threads_keep_no_data(monkeypatch):
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "2")
+    X = np.random.default_rng(0).normal(size=(60_000, 8))
+    model = KMeans(9, random_state=0).fit(X)
+    assert _threads._idle
+    watched = [weakref.ref(X), weakref.ref(model.labels_)]
+    del X, model
+    gc.collect()
+    assert [watch() for watch in watched] == [None, None]
+
+
+@pytest.mark.skipif(native() is None, reason="no compiled kernels here")
+@pytest.mark.parametrize("where", ["begin", "end"])
+def test_an_interrupt_about_the_crew_leaves_it_fit_for_use(monkeypatch, where):
+    """As if Ctrl-C came between two instructions of Python, where a pass has begun or not yet ended."""
+    monkeypatch.setenv("GPUKMEANS_NUM_THREADS", "2")
+    X = np.random.default_rng(0).normal(size=(60_000, 8))
+    expected = KMeans(9, random_state=0, max_iter=3).fit(X)
+    take = _threads.Workers.take
+
+    class Interrupted:
+        def __init__(self, crew):
+            self.crew, self.size, self.quit = crew, crew.size, crew.quit
+
+        def begin(self, work):
+            self.crew.begin(work)
+            if where == "begin":
+                raise KeyboardInterrupt
+
+        def end(self):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_threads.Workers, "take", lambda self, make: Interrupted(take(self, make)))
+        with pytest.raises(KeyboardInterrupt):
+            KMeans(9, random_state=0, max_iter=3).fit(X)
+    again = KMeans(9, random_state=0, max_iter=3).fit(X)
+    assert np.array_equal(again.labels_, expected.labels_)
+    assert np.array_equal(again.cluster_centers_, expected.cluster_centers_)
 
 
 @compiled_on_linux

@@ -134,7 +134,7 @@ inline Moved arrive(const Sums &of, i64 n_lanes, const double *centers, i64 k, i
     return found;
 }
 
-// Centres as means of `weights` that the rows of a batch have joined, see _batches.add.
+// Centres as means of `weights` that the rows of a batch have joined, see _batches.learn.
 inline void learn(const Sums &of, i64 n_lanes, const double *centers, const double *weights, i64 k, i64 d, double *moved,
                   double *gained) {
     for (i64 j = 0; j < k; j++) {

@@ -58,13 +58,15 @@ class Crew {
     // Whether the threads are in this process: a fork leaves them behind, and then nobody may wait for them.
     bool is_here() const { return process() == process_; }
 
+    int size() const { return static_cast<int>(threads_.size()); }
+
     // Has the helpers begin with some work.
     void begin(Shared &work) {
         {
             const std::lock_guard<std::mutex> lock(mutex_);
             work_ = &work;
             number_++;
-            if (awake_ < static_cast<int>(threads_.size())) elsewhere();
+            if (awake_ < size()) elsewhere();
         }
         begun_.notify_all();
     }

@@ -164,22 +164,39 @@ class KeptCrew {
     explicit KeptCrew(int helpers) : crew_(std::make_unique<Crew>(helpers)) {}
     ~KeptCrew() {
         nb::gil_scoped_release released;
-        if (!crew_->is_here()) crew_.release(); // its destructor would wait
+        if (crew_->is_here())
+            crew_.reset();
+        else
+            crew_.release(); // its destructor would wait
     }
 
     void begin(nb::object work) {
-        end();
+        quit();
         kept_ = std::move(work);
         crew_->begin(nb::cast<Shared &>(kept_));
     }
 
+    // Throws what a helper has thrown.
     void end() {
+        const nb::object done = std::move(kept_); // let go of at the end, whatever happens
         nb::gil_scoped_release released;
         crew_->end();
     }
 
+    // Ends what an interruption has left, and forgets what went wrong there.
+    void quit() {
+        if (!kept_.is_valid()) return;
+        nb::cast<Shared &>(kept_).stop();
+        try {
+            end();
+        } catch (const std::exception &) {
+        }
+    }
+
+    int size() const { return crew_->size(); }
+
   private:
-    nb::object kept_;
+    nb::object kept_; // the work in hand
     std::unique_ptr<Crew> crew_;
 };
 
@@ -283,11 +300,12 @@ class SearchPass : public Pass {
         search_.sums = {shift.data(), data(sums), data(masses), data(counts)};
         search_.inertia = data(inertia);
         search_.facts = facts.data();
+        scratch_bytes_ = kernels_.scratch_bytes(search_);
         kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, edges, sums,
                                masses, counts, inertia, facts);
     }
 
-    i64 scratch_bytes() const override { return kernels_.scratch_bytes(search_); }
+    i64 scratch_bytes() const override { return scratch_bytes_; } // read while another thread makes the centres ready
 
     // The first thread to come makes the centres ready. Before, each fetches rows: one that comes late lost nothing.
     void work(i64 lane, void *scratch) const override {
@@ -305,6 +323,7 @@ class SearchPass : public Pass {
     const double *const centers_;
     const double trust_;
     const Scratch targets_;
+    i64 scratch_bytes_;
     mutable std::once_flag ready_;
     mutable Search search_{};
 };
@@ -651,14 +670,15 @@ std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weigh
     const Searching &kernels = searching_for(rows, wide);
     const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
     const i64 lanes = static_cast<i64>(edges.shape(0)) - 1;
-    std::vector<double> sums(static_cast<std::size_t>(lanes * k * (d + 1))), copied(static_cast<std::size_t>(k));
+    std::vector<double> sums(static_cast<std::size_t>(lanes * k * (d + 1)));
     std::vector<double> inertia(static_cast<std::size_t>(lanes));
     std::vector<i64> counts(static_cast<std::size_t>(lanes * k)), facts(static_cast<std::size_t>(3 * lanes));
     Loop task{};
     task.search.rows = rows_of(rows);
     task.search.weights = data(weights);
     task.search.frame = {shift.data(), scale};
-    task.search.targets = {k, nullptr, nullptr, nullptr, copied.data(), trust, 0.0};
+    task.search.targets.k = k;
+    task.search.targets.trust = trust;
     task.search.labels = labels.data();
     task.search.edges = edges.data();
     task.search.sums = {shift.data(), sums.data(), sums.data() + lanes * k * d, counts.data()};
@@ -692,7 +712,9 @@ NB_MODULE(_native, m) {
     nb::class_<KeptCrew>(m, "Crew")
         .def(nb::init<int>(), "helpers"_a)
         .def("begin", &KeptCrew::begin, "work"_a, "Have the helpers work on a pass as well.")
-        .def("end", &KeptCrew::end, "Wait until they are done with it.");
+        .def("end", &KeptCrew::end, "Wait until they are done with it.")
+        .def("quit", &KeptCrew::quit, "End what an interruption has left.")
+        .def_prop_ro("size", &KeptCrew::size, "Helpers.");
     nb::class_<MomentsPass, Pass>(m, "MomentsPass")
         .def(nb::init<AnyRows, In<double>, In<i64>, Out<double>, Out<double>, Out<double>>(), nb::kw_only(), "rows"_a,
              "shift"_a, "edges"_a, "first"_a, "second"_a, "largest"_a);
@@ -712,12 +734,12 @@ NB_MODULE(_native, m) {
     m.def("pair_sums", &pair_sums, nb::kw_only(), "rows"_a, "order"_a, "edges"_a, "columns"_a, "tile"_a, "first"_a,
           "sums"_a, "Adds the distances from some rows to the cells; see PairPass.");
     nb::class_<Draw>(m, "Draw")
-        .def(nb::init<AnyRows, In<i64>, Draw::Into>(), "source"_a, "which"_a, "into"_a);
+        .def(nb::init<AnyRows, In<i64>, Draw::Into>(), "source"_a, "which"_a, "into"_a.noconvert());
     nb::class_<MovePass, Pass>(m, "MovePass")
         .def(nb::init<In<double>, In<double>, In<i64>, In<double>, In<double>, Out<double>>(), "sums"_a, "masses"_a,
-             "counts"_a, "centers"_a, "shift"_a, "moved"_a)
+             "counts"_a, "centers"_a, "shift"_a, "moved"_a.noconvert())
         .def("found", &MovePass::found, "Empty clusters, and the sum of the squared ways of the centres.");
-    m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "weights"_a, "shift"_a, "moved"_a, "gained"_a,
+    m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "weights"_a, "shift"_a, "moved"_a.noconvert(), "gained"_a.noconvert(),
           "Centres as means that the rows of a batch have joined.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
         .def(nb::init<AnyRows, std::optional<Draw>, std::optional<In<double>>, In<double>, double, bool, bool,
@@ -728,7 +750,7 @@ NB_MODULE(_native, m) {
              nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
              "spherical"_a, "centers"_a, "trust"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
              "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "add"_a, "edges"_a,
-             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a);
+             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a.noconvert());
     nb::class_<CsrRows>(m, "CsrRows")
         .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,
              "lengths"_a.none(), "n_features"_a)

@@ -14,8 +14,8 @@ from ..._frame import Frame, Lanes, Request, Searched, trust
 from ..._threads import Workers
 from . import native, taken_as_they_are
 
-# Rows of a lane at least, fewer where each costs more; but for the last one in whole tiles of any instruction set,
-# or nearly: what is missing to a tile is computed all the same.
+# About so many rows a lane at least, fewer where each costs more; but for the last one in whole tiles of any
+# instruction set, or nearly: what is missing to a tile is computed all the same.
 _LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK, _WHOLE_ROWS = 1024, 256, 1 << 22, 64
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most
@@ -83,7 +83,8 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
 
 def move_centers(step: Any, centers: np.ndarray, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray]:
     """The centres that a step leads to, (k, d), and what the host must know: see `_lloyd.Record`."""
-    moved = np.empty_like(centers)
+    centers = np.ascontiguousarray(centers)
+    moved = np.empty(centers.shape)
     one_pass = native().MovePass(*step.lanes, centers, frame.shift, moved)
     drive(one_pass, _CALL, workers, one_pass.size)
     empty, shift = one_pass.found()
@@ -92,7 +93,7 @@ def move_centers(step: Any, centers: np.ndarray, frame: Frame, workers: Workers)
 
 def learn(centers: np.ndarray, weights: np.ndarray, lanes: Lanes, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The centres as means that the rows of a batch have joined, and what these weigh: see `_batches.learn`."""
-    moved, gained = np.empty_like(centers), np.empty_like(weights)
+    moved, gained = np.empty(centers.shape), np.empty(weights.shape)
     native().learn(*lanes, centers, weights, shift, moved, gained)
     return moved, gained
 
@@ -193,7 +194,7 @@ def _run(
 
 
 def drive(one_pass: Any, tasks: int, workers: Workers, most: int) -> None:
-    """Run a pass of `most` tasks in all threads.
+    """Run a pass in all threads, or in one where it has no more than one task.
 
     The one that calls comes back after so many tasks: then it looks for Ctrl-C, upon which those that
     nobody has begun are left out.
