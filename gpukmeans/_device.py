@@ -160,6 +160,8 @@ def _foreign_home(x: Any) -> Device:
 
 def to_host(x: Any) -> np.ndarray:
     """x as a NumPy array; a copy only if it lives elsewhere."""
+    if type(x) is np.ndarray:  # at once: it is asked often in a small fit
+        return x
     x = adopt(x)
     if is_cupy(x):
         return x.get()
@@ -174,9 +176,9 @@ def to_host(x: Any) -> np.ndarray:
 
 def to_device(x: Any, device: Device) -> Any:
     """x as an array on `device`; the same object if it is there already."""
-    x = adopt(x)
     if device.kind == "cpu":
         return to_host(x)
+    x = adopt(x)
     if device.kind == "cuda":
         with device.xp.cuda.Device(device.number):
             if not is_cupy(x):

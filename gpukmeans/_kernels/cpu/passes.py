@@ -6,6 +6,7 @@ and depend on the shape of the problem alone. So no number of threads changes a 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,19 @@ _ADD = {"nothing": 0, "all": 1, "moves": 2}
 
 
 def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:
-    """First row of each lane, and n; at most 64 lanes, or 8 where 4 MB of sums are reached before."""
-    n, d = rows.shape
+    """First row of each lane, and n, read-only; at most 64 lanes, or 8 where 4 MB of sums are reached before."""
+    return _edges(*rows.shape, n_clusters)
+
+
+@lru_cache(maxsize=64)
+def _edges(n: int, d: int, n_clusters: int) -> np.ndarray:
     wanted = max(8, min(64, (1 << 19) // (n_clusters * d)))
     least = max(_FEW_LANE_ROWS, min(_LANE_ROWS, _LANE_WORK // (n_clusters * d)))
     lanes = min(wanted, 1 << max(0, n // least - 1).bit_length())  # powers of two go round the threads evenly
     whole = -(-n // _WHOLE_ROWS)
-    return np.minimum(np.arange(lanes + 1, dtype=np.int64) * whole // lanes * _WHOLE_ROWS, n)
+    edges = np.minimum(np.arange(lanes + 1, dtype=np.int64) * whole // lanes * _WHOLE_ROWS, n)
+    edges.flags.writeable = False
+    return edges
 
 
 def search_pass(request: Request, workers: Workers) -> Searched:
