@@ -110,7 +110,7 @@ def _judge_fit(X: np.ndarray, answer: Answer) -> dict[str, Any]:
 
 def budget(n: int, d: int, k: int) -> float:
     """MiB a fit of ours may take: 12 bytes a row, the sums of the lanes, 16 MiB of buffers, 16 to spare."""
-    from gpukmeans._plan import make_grid
+    from gpukmeans._sums import make_grid
 
     return (12 * n + len(make_grid(n, d, k, "cpu").lanes) * k * d * 8) / 2**20 + 32
 

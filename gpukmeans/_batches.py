@@ -16,8 +16,9 @@ import numpy as np
 
 from ._device import namespace, placement, to_device, to_host
 from ._frame import Lanes
-from ._plan import Plan, side_by_side
+from ._plan import Plan
 from ._rows import dense, take
+from ._sums import side_by_side
 
 # Up to so many rows of equal weight the sum of the shares up to a row is off by less than a share: n^2 u / 2 < 1.
 _EVEN = 1 << 26

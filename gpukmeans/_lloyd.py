@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._device import namespace, placement, put, to_host
-from ._plan import Partial, Plan, Step
+from ._plan import Plan
 from ._rows import dense, take
+from ._sums import Partial, Step
 
 
 class Record(NamedTuple):

@@ -9,20 +9,20 @@ who computes which tile when, and never a bit of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn import get_config
 
 from ._bounds import Bounds, worth_keeping
-from ._device import Device, is_single, namespace, placement, result_dtype, scope, to_device, to_host
+from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations
 from ._frame import Frame, Lanes, Request, Searched, make_targets
 from ._rows import SparseRows, UnitRows, directions, take
+from ._sums import Grid, Moments, Partial, Step, make_grid, plus, side_by_side, total
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
@@ -31,55 +31,6 @@ _SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one 
 _SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
 _IN_ONE_CALL = 3_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
-
-
-class Partial(NamedTuple):
-    """What one pass over the rows adds up for the new centres."""
-
-    sums: Any  # (k, d) float64, of w (x - shift)
-    weights: Any  # (k,) float64
-    counts: Any  # (k,) int64, rows of positive weight
-
-
-class Step(NamedTuple):
-    """One pass: every row's nearest centre, and the sums of the clusters so formed."""
-
-    partial: Any  # Partial, or None from a pass that adds nothing up or leaves it to `move_centers`
-    lanes: Any  # the lanes that `partial` is the sum of
-    exact: bool  # added up from all rows, not from the rows that moved
-    labels: Any  # (n,) int32
-    changed: Any  # rows whose label is not the plan's; by lanes for `move_centers`
-    doubtful: Any  # rows that fast distances could not decide, likewise
-    undecided: Any  # rows left uncertified: the pass has to be repeated
-
-
-class Moments(NamedTuple):
-    """Facts about the rows that a fit needs before it starts (float64, on the host)."""
-
-    mean: np.ndarray  # (d,), unweighted
-    variance: np.ndarray  # (d,), unweighted, with divisor n
-    peak: float  # the largest norm of a row about the shift
-
-
-class Grid(NamedTuple):
-    """Lanes of tiles of rows: the order of all sums."""
-
-    tile: int
-    lanes: list[list[tuple[int, int]]]
-
-
-def make_grid(n_samples: int, n_features: int, n_clusters: int, kind: str) -> Grid:
-    """Cut rows into tiles (a power of two, at most 2**21 elements on the CPU) and tiles into lanes."""
-    if kind == "cpu":
-        rows, most = min((1 << 21) // n_features, (1 << 22) // n_clusters), 1 << 17
-    else:
-        rows, most = (1 << 22) // max(n_features, n_clusters), 1 << 17
-    tile = max(64, min(most, 1 << (max(rows, 1).bit_length() - 1)))
-    tiles = [(a, min(a + tile, n_samples)) for a in range(0, n_samples, tile)]
-    wanted = max(8, min(64, (1 << 19) // (n_clusters * n_features)))  # 4 MB of partial sums
-    n_lanes = min(len(tiles), wanted)
-    edges = [len(tiles) * i // n_lanes for i in range(n_lanes + 1)]
-    return Grid(tile, [tiles[a:b] for a, b in pairwise(edges)])
 
 
 def buffer_bytes() -> int:
@@ -260,18 +211,18 @@ class Plan:
         return centers, done, inertia
 
     def add_up(self, labels: Any) -> Partial:
-        """Sums of the clusters of any labels, from all rows; in the memory of the pass before, if it left any."""
+        """Sums of the clusters of any labels, from all rows; compiled kernels take the memory of the step before."""
         if self.operations.add_pass:
-            what = self.rows, self.weights, labels, self.frame, self.n_clusters
-            return side_by_side(self.operations.add_pass(*what, self._workers, self._lanes))
+            where = labels, self.frame, self.n_clusters
+            return side_by_side(self.operations.add_pass(self.rows, self.weights, *where, self._workers))
 
         def lane(number: int, space: Workspace) -> Partial | None:
-            total: Partial | None = None
+            part: Partial | None = None
             for a, b in self.grid.lanes[number]:
-                total = _plus(total, self._add_up(a, b, labels[a:b], space))
-            return total
+                part = plus(part, self._add_up(a, b, labels[a:b], space))
+            return part
 
-        return _total(self._sweep(lane))
+        return total(self._sweep(lane))
 
     def assign(self, centers: Any) -> Any:
         """Label every row with its nearest centre; (n,) int32, certified."""
@@ -351,11 +302,11 @@ class Plan:
             return self.operations.own_pass(self.rows, self.weights, labels, centers, None, self._workers)
 
         def lane(number: int, space: Workspace) -> Any:
-            total = 0.0
+            mass = 0.0
             for a, b in self.grid.lanes[number]:
                 own = self.operations.squared_to_own(self.rows[a:b, :], labels[a:b], centers, space)
-                total = total + self._mass(own, a, b)
-            return total
+                mass = mass + self._mass(own, a, b)
+            return mass
 
         return sum(self._sweep(lane))
 
@@ -447,7 +398,7 @@ class Plan:
         labels = self.xp.empty(self.labels.shape, dtype=self.xp.int32, **placement(self.labels))
 
         def lane(number: int, space: Workspace) -> tuple:
-            total: Partial | None = None
+            part: Partial | None = None
             changed, doubtful, undecided = 0, 0, 0
             for start, stop in self.grid.lanes[number]:
                 longest = self._longest and self._longest[start // self.grid.tile] * self.frame.scale
@@ -462,14 +413,14 @@ class Plan:
                 moved = labels[start:stop] != self.labels[start:stop]
                 changed = changed + self.xp.count_nonzero(moved)
                 if add_up is not None:
-                    total = _plus(total, add_up(start, stop, labels[start:stop], space))
-            if total is not None and add_up == self._add_moves:
-                total = _plus(self._lanes[number], total)
-            return total, changed, doubtful, undecided
+                    part = plus(part, add_up(start, stop, labels[start:stop], space))
+            if part is not None and add_up == self._add_moves:
+                part = plus(self._lanes[number], part)
+            return part, changed, doubtful, undecided
 
         lanes, *counts = zip(*self._sweep(lane), strict=True)
-        total = _total(lanes) if add_up is not None else None
-        return Step(total, lanes, True, labels, *(sum(count) for count in counts))
+        whole = total(lanes) if add_up is not None else None
+        return Step(whole, lanes, True, labels, *(sum(count) for count in counts))
 
     def _add_up(self, start: int, stop: int, labels: Any, space: Workspace) -> Partial:
         rows, weights = self._rows_and_weights(start, stop)
@@ -489,23 +440,3 @@ class Plan:
         if self.weights is not None:
             values = values * self.weights[start:stop]
         return self.xp.sum(values, axis=-1)
-
-
-def _plus(total: Partial | None, more: Partial) -> Partial:
-    if total is None:
-        return more
-    return Partial(*(a + b for a, b in zip(total, more, strict=True)))
-
-
-def side_by_side(lanes: Lanes) -> Partial:
-    """The same of lanes that lie in one array."""
-    xp = namespace(lanes.sums)
-    return Partial(*(sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0) for sums in lanes))
-
-
-def _total(lanes: Sequence[Partial]) -> Partial:
-    """The sum of the lanes, in their order."""
-    total = lanes[0]
-    for lane in lanes[1:]:
-        total = _plus(total, lane)
-    return total

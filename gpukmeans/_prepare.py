@@ -9,8 +9,9 @@ import numpy as np
 
 from ._device import Device, is_single, scope, to_device, to_host
 from ._frame import Frame
-from ._plan import Moments, Plan
+from ._plan import Plan
 from ._rows import SparseRows, on_device, on_the_sphere
+from ._sums import Moments
 
 _SAMPLE = 512  # rows that the reference point is taken from
 

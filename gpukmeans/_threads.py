@@ -109,6 +109,11 @@ class Workers:
         self._lock = threading.Lock()
         self.crew: Any = None  # threads of the compiled kernels
 
+    @property
+    def space(self) -> Workspace:
+        """The workspace of the calling thread."""
+        return self._spaces[0]
+
     def take(self, make: Callable[[], Any]) -> Any:
         """Threads of the compiled kernels, as many as these less the calling one: those of an earlier fit, or new ones.
 

@@ -13,8 +13,8 @@ from gpukmeans._device import CPU
 from gpukmeans._frame import Frame
 from gpukmeans._kernels.cpu import native
 from gpukmeans._lloyd import update_centers
-from gpukmeans._plan import side_by_side
 from gpukmeans._prepare import prepare
+from gpukmeans._sums import side_by_side
 
 pytestmark = pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
 

@@ -14,8 +14,8 @@ from gpukmeans._device import CPU
 from gpukmeans._frame import Frame, Lanes
 from gpukmeans._kernels.cpu import native, passes
 from gpukmeans._lloyd import relocate_empty, update_centers
-from gpukmeans._plan import Partial, Step, make_grid, side_by_side
 from gpukmeans._prepare import prepare
+from gpukmeans._sums import Partial, Step, make_grid, side_by_side
 from gpukmeans._threads import Workers
 
 

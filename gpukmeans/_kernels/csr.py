@@ -90,16 +90,8 @@ def _make_targets(centers: np.ndarray, frame: Frame) -> Targets:
     return Targets(centers, table, norms, squares, frame.scale, reach)
 
 
-def add_pass(
-    rows: SparseRows,
-    weights: Any,
-    labels: np.ndarray,
-    frame: Frame,
-    k: int,
-    workers: Workers,
-    before: Lanes | None = None,
-) -> Lanes:
-    """Sums of the clusters of any labels, from all rows; in memory of its own."""
+def add_pass(rows: SparseRows, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
+    """Sums of the clusters of any labels, from all rows."""
     return _add_all(rows, weights, labels, k, workers)
 
 

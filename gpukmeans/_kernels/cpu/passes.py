@@ -58,7 +58,7 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
     rows, centers, frame, tests = request.rows, request.centers, request.frame, request.tests
     k, d = centers.shape
     edges = lane_edges(rows, k)
-    lanes = _lanes(request, edges.size - 1)
+    lanes = _lanes(request, edges.size - 1, workers)
     facts = np.zeros((edges.size - 1, 3), np.int64)
     inertia = np.zeros(edges.size - 1) if request.inertia else None
     fixed = {
@@ -142,18 +142,10 @@ def loop(
     return done, None if inertia < 0 else inertia
 
 
-def add_pass(
-    rows: np.ndarray,
-    weights: Any,
-    labels: np.ndarray,
-    frame: Frame,
-    k: int,
-    workers: Workers,
-    before: Lanes | None = None,
-) -> Lanes:
-    """Sums of the clusters of any labels, from all rows; in the memory of other lanes of this shape, if given."""
+def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
+    """Sums of the clusters of any labels, from all rows."""
     edges = lane_edges(rows, k)
-    lanes = _zeros(before, edges.size - 1, k, rows.shape[1])
+    lanes = _zeros(workers, edges.size - 1, k, rows.shape[1])
     by_row = {"weights": weights, "labels": labels}
     _run("AddPass", rows, edges, {"shift": frame.shift}, by_row, _sums(lanes), workers)
     return lanes
@@ -252,17 +244,23 @@ def _sums(lanes: Lanes | None) -> dict[str, Any]:
     return dict.fromkeys(Lanes._fields) if lanes is None else lanes._asdict()
 
 
-def _lanes(request: Request, number: int) -> Lanes | None:
+def _lanes(request: Request, number: int, workers: Workers) -> Lanes | None:
     """Where the pass adds up: zeros, or the lanes of the pass before, to which the moves are added."""
     if request.add == "nothing":
         return None
     if request.add == "moves":
         return request.lanes
-    return _zeros(request.lanes, number, *request.centers.shape)
+    return _zeros(workers, number, *request.centers.shape)
 
 
-def _zeros(lanes: Lanes | None, number: int, k: int, d: int) -> Lanes:
-    lanes = lanes or Lanes(np.empty((number, k, d)), np.empty((number, k)), np.empty((number, k), np.int64))
+def _zeros(workers: Workers, number: int, k: int, d: int) -> Lanes:
+    """Lanes of zeros, in the memory of those before: nobody wants these any more."""
+    shapes = (
+        ("sums", (number, k, d), np.float64),
+        ("masses", (number, k), np.float64),
+        ("counts", (number, k), np.int64),
+    )
+    lanes = Lanes(*(workers.space.array(*shape) for shape in shapes))
     for sums in lanes:
         sums.fill(0)
     return lanes

@@ -185,10 +185,8 @@ def _cache_bytes(device: int) -> int:
     return int(cupy.cuda.runtime.getDeviceProperties(device)["l2CacheSize"])
 
 
-def add_pass(
-    rows: Any, weights: Any, labels: Any, frame: Frame, k: int, workers: Any = None, before: Any = None
-) -> Lanes:
-    """Sums of the clusters of any labels, from all rows, see `sums.cu`; in memory from CuPy's pool."""
+def add_pass(rows: Any, weights: Any, labels: Any, frame: Frame, k: int, workers: Any = None) -> Lanes:
+    """Sums of the clusters of any labels, from all rows, see `sums.cu`."""
     import cupy
 
     n, d = rows.shape
