@@ -22,7 +22,10 @@ def main(arguments: list[str]) -> None:
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     full = commands.add_parser("matrix", help="the suite under all conditions; prints the count of passed tests")
     full.add_argument(
-        "--only", default="", metavar="TEXT", help="conditions whose name contains it: 'kernels off, seed 2'"
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="conditions whose name contains it ('kernels off, seed 2'), or the comparison of answers ('answers')",
     )
     full.add_argument("words", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS OF PYTEST")
     planted = commands.add_parser("mutants", help="plant faults in kernels; fails if the tests do not notice one")

@@ -1,6 +1,6 @@
 """A digest of what fits, seeding and silhouettes give: the same bits for every seed, grid, memory and thread count.
 
-`python -m tests.cuda_standin.answers` prints it; the matrix compares what its conditions print.
+The matrix compares what this prints under its conditions: `python -m tests.cuda_standin matrix --only answers`.
 """
 
 from __future__ import annotations
