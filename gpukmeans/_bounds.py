@@ -20,9 +20,9 @@ import numpy as np
 
 from ._frame import Frame
 
-# n_features * n_clusters from which bounds are kept at all, and up to which a search is cheap. Where it is
-# not, looking at bounds is as good as free.
-_LEAST, _CHEAP = 16, 512
+# n_features * n_clusters from which bounds are kept at all, for rows of up to so many features and for others; and up
+# to which a search is cheap. Where it is not, looking at bounds is as good as free.
+_FEW, _LEAST_OF_FEW, _LEAST, _CHEAP = 4, 64, 16, 512
 
 # Where a search is cheap, bounds are begun once fewer than this share of the rows change their clusters in
 # a pass: before, hardly a row would be held.
@@ -138,4 +138,5 @@ class Bounds:
 
 def worth_keeping(n_features: int, n_clusters: int) -> bool:
     """Whether computing a row's distances costs more than looking at its bounds."""
-    return n_clusters > 1 and n_features * n_clusters >= _LEAST
+    least = _LEAST_OF_FEW if n_features <= _FEW else _LEAST
+    return n_clusters > 1 and n_features * n_clusters >= least

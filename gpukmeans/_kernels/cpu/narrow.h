@@ -109,13 +109,12 @@ inline i64 adder_bytes(i64 k, i64 d) { return d > 4 ? 0 : k * 8 * static_cast<i6
 // Has `use` add rows before `end` to the sums of one lane; `memory` is of adder_bytes(), aligned to a register.
 template <class Row, class Use>
 void add_with(const Sums &to, i64 lane, i64 k, const Rows &rows, i64 end, const double *weights, void *memory, Use use) {
-    switch (rows.d) {
-    case 1: return use(Narrow<Row, 1>(to, lane, k, rows, end, weights, memory));
-    case 2: return use(Narrow<Row, 2>(to, lane, k, rows, end, weights, memory));
-    case 3: return use(Narrow<Row, 3>(to, lane, k, rows, end, weights, memory));
-    case 4: return use(Narrow<Row, 4>(to, lane, k, rows, end, weights, memory));
-    default: return use(Wide<Row>(to, lane, k, rows, weights));
-    }
+    with_features(rows.d, [&](auto d) {
+        if constexpr (d.count > 0)
+            use(Narrow<Row, d.count>(to, lane, k, rows, end, weights, memory));
+        else
+            use(Wide<Row>(to, lane, k, rows, weights));
+    });
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

@@ -12,6 +12,8 @@ namespace gpukmeans::GPUKMEANS_ISA {
 
 template <class T> constexpr T unit_of = sizeof(T) == 4 ? T(0x1p-24) : T(0x1p-53);
 
+template <class T> constexpr i64 direct_rows = direct_vectors * lanes<T>;
+
 // How a search is cut up: rows in a batch, and centres that stay in the second-level cache.
 struct Cut {
     bool direct;
@@ -20,7 +22,7 @@ struct Cut {
 
 template <class T> Cut cut_of(i64 k, i64 d) {
     const i64 bytes = static_cast<i64>(sizeof(T));
-    if (is_direct(d)) return {true, 1024, 2 * lanes<T>, k};
+    if (is_direct(d)) return {true, 512, direct_rows<T>, k};
     const i64 centers = largest(group, (128 << 10) / (d * bytes) / group * group);
     const i64 memory = centers >= k ? 12 << 10 : 192 << 10;
     const i64 tiles = smallest(1024, memory / (d * bytes)) / tile_rows<T>;
@@ -74,8 +76,12 @@ template <class Row, class T> class Lane {
             const i64 m = s_.bounds.filter ? bounds_.failing(a, b, which_) : b - a;
             for (i64 i = 0; i < m; i += cut_.batch) {
                 const Batch batch{a + i, smallest(cut_.batch, m - i), s_.bounds.filter ? which_ + i : nullptr};
-                search_batch(batch);
-                relabel(batch, adder);
+                if (cut_.direct && !s_.bounds.upper)
+                    with_few_features(d_, [&](auto d) { skim<d.count>(batch, adder); });
+                else {
+                    search_batch(batch);
+                    relabel(batch, adder);
+                }
             }
             searched_ += m;
             if (s_.add == Add::all)
@@ -88,19 +94,11 @@ template <class Row, class T> class Lane {
     }
 
     void add_inertia(i64 a, i64 b) {
-        switch (d_) {
-        case 1: return add_inertia_of<1>(a, b);
-        case 2: return add_inertia_of<2>(a, b);
-        case 3: return add_inertia_of<3>(a, b);
-        case 4: return add_inertia_of<4>(a, b);
-        default: return add_inertia_of<0>(a, b);
-        }
-    }
-
-    template <int D> void add_inertia_of(i64 a, i64 b) {
-        double inertia = inertia_;
-        for (i64 i = a; i < b; i++) inertia += weight(i) * exact<D>(i, s_.labels[i]);
-        inertia_ = inertia;
+        with_features(d_, [&](auto d) {
+            double inertia = inertia_;
+            for (i64 i = a; i < b; i++) inertia += weight(i) * exact<d.count>(i, s_.labels[i]);
+            inertia_ = inertia;
+        });
     }
 
     double weight(i64 i) const { return s_.weights ? s_.weights[i] : 1.0; }
@@ -110,23 +108,60 @@ template <class Row, class T> class Lane {
     }
 
     void search_batch(const Batch &batch) {
-        const i64 full = (batch.m + cut_.multiple - 1) / cut_.multiple * cut_.multiple;
-        for (i64 p = 0; p < full; p++) {
-            found_.best[p] = found_.second[p] = static_cast<T>(__builtin_inff());
-            found_.at[p] = 0;
-        }
+        const i64 full = whole(batch.m);
         if (cut_.direct)
-            batch_direct(batch, full);
+            with_few_features(d_, [&](auto d) { batch_direct<d.count>(batch, full); });
         else
             batch_tiles(batch, full);
-        if constexpr (sizeof(T) == 8)
-            for (i64 p = 0; p < batch.m; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
         settle(batch);
     }
 
+    // Rows of a batch, to the end of the last tile.
+    i64 whole(i64 m) const { return (m + cut_.multiple - 1) / cut_.multiple * cut_.multiple; }
+
     // --- the two ways, see tiles.h ------------------------------------------------------------
 
-    template <int D> void direct(const Batch &batch, i64 full) {
+    // Searches rows without bounds and goes on with them at once: hardly a tile has to be written out.
+    template <int D, class Adder> void skim(const Batch &batch, Adder &adder) {
+        const i64 full = whole(batch.m);
+        turn<D>(batch, full);
+        for (i64 p = 0; p < batch.m; p += direct_rows<T>) {
+            const Nearest<T> found = nearest<D>(batch, p, full);
+            const Batch tile{batch.first + p, smallest(direct_rows<T>, batch.m - p), nullptr};
+            if (tile.m == direct_rows<T> && plainly_sure(found)) {
+                relabel_tile(found.at, tile.first, adder);
+            } else {
+                found.write(found_);
+                settle(tile);
+                relabel(tile, adder);
+            }
+        }
+    }
+
+    // Whether no row is in doubt even with the limit that is found without a root.
+    GPUKMEANS_INLINE bool plainly_sure(const Nearest<T> &found) const {
+        Vec<Index<T>> doubt{};
+#pragma GCC unroll 4
+        for (int v = 0; v < direct_vectors; v++)
+            doubt |= ~(found.second[v] > plain_limit(found.best[v], found.size[v]));
+        return !bits_of(doubt);
+    }
+
+    template <int D> void batch_direct(const Batch &batch, i64 full) {
+        turn<D>(batch, full);
+        for (i64 p = 0; p < full; p += direct_rows<T>) nearest<D>(batch, p, full).write(at_row(p));
+    }
+
+    // The tile at p of a batch that is turned; the rows as far into the next one come from main memory meanwhile.
+    template <int D> GPUKMEANS_INLINE Nearest<T> nearest(const Batch &batch, i64 p, i64 full) const {
+        const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, row_after(batch, full + p)));
+        constexpr i64 bytes = static_cast<i64>(sizeof(Row)) * D * direct_rows<T>;
+        for (i64 at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
+        return search_direct<T, D>(x_ + p, full, centers_, k_);
+    }
+
+    // The rows of a batch in local coordinates, feature by feature: (D, full).
+    template <int D> void turn(const Batch &batch, i64 full) {
         const i64 step = rows_.column_step;
         if (!batch.which && step == 1 && rows_.row_step == D) {
             const Row *x = row_of<Row>(rows_, batch.first);
@@ -142,20 +177,13 @@ template <class Row, class T> class Lane {
             }
         for (int q = 0; q < D; q++)
             for (i64 p = batch.m; p < full; p++) x_[q * full + p] = 0;
-        const Row *next = row_of<Row>(rows_, row_after(batch, full));
-        search_direct<T, D>(x_, full, centers_, k_, reinterpret_cast<const char *>(next), sizeof(Row) * D, found_);
-    }
-
-    void batch_direct(const Batch &batch, i64 full) {
-        switch (d_) {
-        case 1: direct<1>(batch, full); break;
-        case 2: direct<2>(batch, full); break;
-        case 3: direct<3>(batch, full); break;
-        case 4: direct<4>(batch, full); break;
-        }
     }
 
     void batch_tiles(const Batch &batch, i64 full) {
+        for (i64 p = 0; p < full; p++) {
+            found_.best[p] = found_.second[p] = static_cast<T>(__builtin_inff());
+            found_.at[p] = 0;
+        }
         const bool once = cut_.centers >= k_; // all centres stay in cache: a tile is packed and searched
         for (i64 p = 0; p < full; p += tile_rows<T>) {
             pack(batch, p, tile(p));
@@ -234,8 +262,9 @@ template <class Row, class T> class Lane {
     // r the norm of the farthest centre; see _frame.doubt_limit.
     void settle(const Batch &batch) {
         const i64 m = batch.m;
+        if constexpr (sizeof(T) == 8)
+            for (i64 p = 0; p < m; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
         const bool bounds = s_.bounds.upper;
-        if (cut_.direct && !bounds && plainly_sure(m)) return;
         if (cut_.direct)
             limits_direct(m);
         else
@@ -254,16 +283,10 @@ template <class Row, class T> class Lane {
         if (bounds) bounds_.write(batch, fresh_, upper_, other_);
     }
 
-    // Whether no row is in doubt even with a larger limit that needs no root: 2 |x| sqrt(s) <= |x|^2 + s.
-    bool plainly_sure(i64 m) const {
+    // At least the limit of limits_direct(): 2 |x| sqrt(s) <= |x|^2 + s.
+    template <class V> GPUKMEANS_INLINE V plain_limit(V s, V size) const {
         const T u = unit_of<T>, d = static_cast<T>(d_), tiny = static_cast<T>(1e-36);
-        const T *best = found_.best, *second = found_.second, *size = found_.size;
-        Index<T> sure = 0;
-        for (i64 p = 0; p < m; p++) {
-            const T s = best[p], limit = s + 2 * u * ((d + 12) * s + 4 * size[p]) + tiny;
-            sure += second[p] > limit;
-        }
-        return sure == m;
+        return s + 2 * u * ((d + 12) * s + 4 * size) + tiny;
     }
 
     void limits_direct(i64 m) {
@@ -331,13 +354,36 @@ template <class Row, class T> class Lane {
     template <class Adder> void relabel(const Batch &batch, Adder &adder) {
         const i64 changed = list_changed(batch);
         changed_ += changed;
-        for (i64 c = 0; c < changed; c++) {
-            const i64 p = changed_rows_[c], i = batch.row(p);
-            if (s_.add == Add::moves) {
-                adder.add(i, fresh_[p], 1.0);
-                adder.add(i, s_.labels[i], -1.0);
-            }
-            s_.labels[i] = fresh_[p];
+        for (i64 c = 0; c < changed; c++) relabel_row(batch.row(changed_rows_[c]), fresh_[changed_rows_[c]], adder);
+    }
+
+    template <class Adder> GPUKMEANS_INLINE void relabel_row(i64 i, i32 label, Adder &adder) {
+        if (s_.add == Add::moves) {
+            adder.add(i, label, 1.0);
+            adder.add(i, s_.labels[i], -1.0);
+        }
+        s_.labels[i] = label;
+    }
+
+    // The same for a whole tile of rows that follow each other.
+    template <class Adder>
+    GPUKMEANS_INLINE void relabel_tile(const Vec<Index<T>> *at, i64 first, Adder &adder) {
+        constexpr int L = lanes<T>;
+        std::uint64_t changed = 0;
+#pragma GCC unroll 4
+        for (int v = 0; v < direct_vectors; v++) {
+            const auto before = load_as<Index<T>>(s_.labels + first + v * L);
+            changed |= static_cast<std::uint64_t>(bits_of(at[v] != before)) << (v * L);
+        }
+        if (!changed) return;
+        changed_ += __builtin_popcountll(changed);
+        i32 *to = s_.add == Add::moves ? fresh_ : s_.labels + first;
+#pragma GCC unroll 4
+        for (int v = 0; v < direct_vectors; v++) store_as(to + v * L, at[v]);
+        if (s_.add != Add::moves) return;
+        for (; changed; changed &= changed - 1) {
+            const int p = __builtin_ctzll(changed);
+            relabel_row(first + p, fresh_[p], adder);
         }
     }
 

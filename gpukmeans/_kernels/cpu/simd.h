@@ -62,6 +62,13 @@ template <class T, class U> GPUKMEANS_INLINE Vec<T> load_as(const U *p) {
         return __builtin_convertvector(*reinterpret_cast<const Loose *>(p), Vec<T>);
     }
 }
+// Indices, as 32 bits each.
+GPUKMEANS_INLINE void store_as(i32 *p, Vec<i32> v) { store(p, v); }
+GPUKMEANS_INLINE void store_as(i32 *p, Vec<i64> v) {
+    typedef i32 Half __attribute__((vector_size(GPUKMEANS_VECTOR_BYTES / 2)));
+    typedef i32 Loose __attribute__((vector_size(GPUKMEANS_VECTOR_BYTES / 2), aligned(4), may_alias));
+    *reinterpret_cast<Loose *>(p) = __builtin_convertvector(v, Half);
+}
 // value - 0 is the value, also for minus zero: the compiler leaves a broadcast.
 template <class T> GPUKMEANS_INLINE Vec<T> fill(T value) { return value - Vec<T>{}; }
 
@@ -87,6 +94,20 @@ GPUKMEANS_INLINE unsigned bits_of(Vec<i32> mask) {
 #else
     unsigned bits = 0;
     for (int i = 0; i < lanes<i32>; i++) bits |= static_cast<unsigned>(mask[i] & 1) << i;
+    return bits;
+#endif
+}
+
+GPUKMEANS_INLINE unsigned bits_of(Vec<i64> mask) {
+#if defined(__AVX512F__)
+    return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
+#elif defined(__AVX2__)
+    return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
+#elif defined(__SSE2__)
+    return static_cast<unsigned>(_mm_movemask_pd(reinterpret_cast<__m128d>(mask)));
+#else
+    unsigned bits = 0;
+    for (int i = 0; i < lanes<i64>; i++) bits |= static_cast<unsigned>(mask[i] & 1) << i;
     return bits;
 #endif
 }
@@ -179,6 +200,13 @@ constexpr int row_vectors = 4, group = 6;
 constexpr int row_vectors = 3, group = 4;
 #endif
 template <class T> constexpr int tile_rows = row_vectors * lanes<T>;
+
+// Rows of few features are searched so many registers at a time.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int direct_vectors = 4;
+#else
+constexpr int direct_vectors = 2;
+#endif
 
 // Scratch memory handed out in pieces aligned to a register.
 struct Pieces {

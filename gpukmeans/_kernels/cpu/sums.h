@@ -46,13 +46,12 @@ template <class Row, int D> void moments_narrow(const Moments &m, i64 a, i64 b, 
 template <class Row> void moments(const Moments &m, i64 lane) {
     const i64 a = m.edges[lane], b = m.edges[lane + 1], d = m.rows.d;
     double *first = m.first + lane * d, *second = m.second + lane * d, *most = m.largest + lane;
-    switch (d) {
-    case 1: return moments_narrow<Row, 1>(m, a, b, first, second, most);
-    case 2: return moments_narrow<Row, 2>(m, a, b, first, second, most);
-    case 3: return moments_narrow<Row, 3>(m, a, b, first, second, most);
-    case 4: return moments_narrow<Row, 4>(m, a, b, first, second, most);
-    default: return moments_wide<Row>(m, a, b, first, second, most);
-    }
+    with_features(d, [&](auto features) {
+        if constexpr (features.count > 0)
+            moments_narrow<Row, features.count>(m, a, b, first, second, most);
+        else
+            moments_wide<Row>(m, a, b, first, second, most);
+    });
 }
 
 template <class Row> void own_distances(const Own &o, i64 lane) {

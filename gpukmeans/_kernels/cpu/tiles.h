@@ -39,44 +39,53 @@ template <class T> void arrange(const double *local, double norm, i64 j, i64 k, 
 
 // --- direct ---------------------------------------------------------------------------------------
 
-// x: (D, m) with m a multiple of two registers; centers: (k, D). The rows `next`, of so many bytes, come from main
-// memory meanwhile.
-template <class T, int D>
-void search_direct(const T *x, i64 m, const T *centers, i64 k, const char *next, i64 bytes, Found<T> found) {
-    constexpr int V = 2, L = lanes<T>;
-    for (i64 p = 0; p < m; p += V * L) {
-        for (i64 at = 0; at < V * L * bytes; at += 64) __builtin_prefetch(next + p * bytes + at);
-        Vec<T> best[V], second[V], rows[V][D];
-        Vec<Index<T>> at[V];
-        for (int v = 0; v < V; v++) {
-            best[v] = second[v] = fill(static_cast<T>(__builtin_inff()));
-            at[v] = Vec<Index<T>>{};
-            Vec<T> size{};
-            for (int q = 0; q < D; q++) {
-                rows[v][q] = load(x + q * m + p + v * L);
-                size += rows[v][q] * rows[v][q];
-            }
-            store(found.size + p + v * L, size);
-        }
-        for (i64 j = 0; j < k; j++) {
-            const Vec<Index<T>> index = fill(static_cast<Index<T>>(j));
-            for (int v = 0; v < V; v++) {
-                Vec<T> squared{};
-                for (int q = 0; q < D; q++) {
-                    const Vec<T> difference = rows[v][q] - centers[j * D + q];
-                    squared += difference * difference;
-                }
-                second[v] = lower(second[v], higher(squared, best[v]));
-                at[v] = squared < best[v] ? index : at[v];
-                best[v] = lower(squared, best[v]);
-            }
-        }
-        for (int v = 0; v < V; v++) {
-            store(found.best + p + v * L, best[v]);
-            store(found.second + p + v * L, second[v]);
-            store(found.at + p + v * L, at[v]);
+// A tile of the direct way, in registers.
+template <class T> struct Nearest {
+    Vec<T> best[direct_vectors], second[direct_vectors], size[direct_vectors]; // see Found
+    Vec<Index<T>> at[direct_vectors];
+
+    GPUKMEANS_INLINE void write(Found<T> to) const {
+        constexpr int L = lanes<T>;
+        for (int v = 0; v < direct_vectors; v++) {
+            store(to.best + v * L, best[v]);
+            store(to.second + v * L, second[v]);
+            store(to.size + v * L, size[v]);
+            store(to.at + v * L, at[v]);
         }
     }
+};
+
+// x: (D, m), of which a tile is searched; centers: (k, D).
+template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_direct(const T *x, i64 m, const T *centers, i64 k) {
+    constexpr int V = direct_vectors, L = lanes<T>;
+    Nearest<T> found;
+    Vec<T> rows[V][D];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) {
+        found.best[v] = found.second[v] = fill(static_cast<T>(__builtin_inff()));
+        found.at[v] = Vec<Index<T>>{};
+        for (int q = 0; q < D; q++) rows[v][q] = load(x + q * m + v * L);
+    }
+    for (i64 j = 0; j < k; j++) {
+        const Vec<Index<T>> index = fill(static_cast<Index<T>>(j));
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) {
+            Vec<T> squared{};
+            for (int q = 0; q < D; q++) {
+                const Vec<T> difference = rows[v][q] - centers[j * D + q];
+                squared += difference * difference;
+            }
+            found.second[v] = lower(found.second[v], higher(squared, found.best[v]));
+            found.at[v] = squared < found.best[v] ? index : found.at[v];
+            found.best[v] = lower(squared, found.best[v]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) {
+        found.size[v] = Vec<T>{};
+        for (int q = 0; q < D; q++) found.size[v] += load(x + q * m + v * L) * load(x + q * m + v * L);
+    }
+    return found;
 }
 
 // --- tiles ----------------------------------------------------------------------------------------
