@@ -62,18 +62,19 @@ class Request(NamedTuple):
     frame: Frame
     centers: Any  # (k, d) float64, original coordinates
     labels: Any  # (n,) int32, of the pass before, -1 for none; the new ones are written there
-    add: str  # what to add up: "nothing", "all" rows, or the "moves" since the pass before
+    add: str  # what to add up: "nothing", "all" rows, all to "begin" with, or the "moves" since the pass before
     lanes: Any  # the sums of the pass before, by lanes, or None; "moves" are added to them in place
     tests: Any  # `_bounds.Tests`, or None
     inertia: bool  # whether to compute it, for the new labels
 
 
 class Lanes(NamedTuple):
-    """Sums of the clusters by lanes; `Partial` for each, side by side."""
+    """Sums of the clusters by lanes; `Partial` for each, side by side, and what rounding has taken from them."""
 
     sums: Any  # (lanes, k, d) float64
     masses: Any  # (lanes, k) float64
     counts: Any  # (lanes, k) int64
+    rests: Any = None  # (lanes, k, d + 1) float64, of the sums and, last, of the masses: so moves cost them no digits
 
 
 class Searched(NamedTuple):

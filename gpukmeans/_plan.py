@@ -169,12 +169,12 @@ class Plan:
         """Find each row's nearest centre and add up the clusters.
 
         Where few rows moved in the step before, only the rows that move now are added to and taken
-        from their clusters; all rows again every sixteenth time, since such sums lose digits.
+        from their clusters; where such sums lose digits, all rows again every sixteenth time.
         """
         few = self._lanes is not None and self._moved < self.rows.shape[0] // 4 and self._age < 15
         exact = self.operations.accumulate_moves is None or not few
         if self.operations.search_pass:
-            return self._step_in_one(centers, "all" if exact else "moves")
+            return self._step_in_one(centers, "begin" if exact else "moves")
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
     def move_centers(self, step: Step, centers: Any) -> tuple[Any, Any]:
@@ -368,7 +368,8 @@ class Plan:
             self._hold_blas()  # it separates the centres
         found = self._pass(centers, add, inertia=False)
         partial = None if self.operations.move_centers else side_by_side(found.lanes)
-        return Step(partial, found.lanes, add == "all", self.labels, found.changed, found.doubtful, 0)
+        exact = add == "begin" or found.lanes.rests is not None
+        return Step(partial, found.lanes, exact, self.labels, found.changed, found.doubtful, 0)
 
     def _pass(self, centers: Any, add: str, inertia: bool) -> Searched:
         tests = self._bounds.prepare(centers, self.frame) if self._bounds else None

@@ -25,7 +25,7 @@ class Step(NamedTuple):
 
     partial: Any  # Partial, or None from a pass that adds nothing up or leaves it to `move_centers`
     lanes: Any  # the lanes that `partial` is the sum of
-    exact: bool  # added up from all rows, not from the rows that moved
+    exact: bool  # the sums are as good as those of all rows; not where moves cost them digits
     labels: Any  # (n,) int32
     changed: Any  # rows whose label is not the plan's; by lanes for `move_centers`
     doubtful: Any  # rows that fast distances could not decide, likewise
@@ -68,9 +68,9 @@ def plus(total: Partial | None, more: Partial) -> Partial:
 
 
 def side_by_side(lanes: Lanes) -> Partial:
-    """The same of lanes that lie in one array."""
+    """The same of lanes that lie in one array, and have no rests."""
     xp = namespace(lanes.sums)
-    return Partial(*(sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0) for sums in lanes))
+    return Partial(*(sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0) for sums in lanes[:3]))
 
 
 def total(lanes: Sequence[Partial]) -> Partial:

@@ -278,14 +278,14 @@ def test_sums_of_moved_rows_are_the_sums_of_all(kernels, weighted, metric):
     rng = np.random.default_rng(1)
     with plan:
         lanes = None
-        for add in ("all", "moves", "moves"):
+        for add in ("begin", "moves", "moves"):
             centers = rng.random((5, 60))
             before = plan.labels.copy()
             request = Request(plan.rows, w, plan.frame, centers, plan.labels, add, lanes, None, inertia=False)
             found = plan.operations.search_pass(request, plan._workers)
             lanes = found.lanes
             assert found.changed == (plan.labels != before).sum() > 0
-            for moved, full in zip(lanes, plan.add_up(plan.labels), strict=True):
+            for moved, full in zip(lanes[:3], plan.add_up(plan.labels), strict=True):
                 np.testing.assert_allclose(moved[0], full, rtol=1e-11, atol=1e-12)
     labels, rows = plan.labels, plan.rows[:, :].toarray()
     mass = np.ones(len(rows)) if w is None else w

@@ -67,7 +67,7 @@ def search_pass(request: Request, workers: Workers) -> Searched:
     found = _each(parts(rows), lambda a, b: body.nearest(rows, a, b, targets, fresh[a:b]), workers)
     moved = np.flatnonzero(fresh != labels)
     lanes = None
-    if request.add == "all":
+    if request.add in ("all", "begin"):
         lanes = _add_all(rows, request.weights, fresh, centers.shape[0], workers)
     elif request.add == "moves":
         which, places = np.concatenate([moved, moved]), np.concatenate([fresh[moved], labels[moved]])

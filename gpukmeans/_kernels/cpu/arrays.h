@@ -93,10 +93,11 @@ Rows rows_of(const AnyRows &rows) {
     return {rows.data(), static_cast<i64>(rows.shape(0)), static_cast<i64>(rows.shape(1)), rows.stride(0), rows.stride(1)};
 }
 
-Sums lanes_of(const In<double> &sums, const In<double> &masses, const In<i64> &counts, const In<double> &shift) {
+Sums lanes_of(const In<double> &sums, const In<double> &masses, const In<i64> &counts,
+              const std::optional<In<double>> &rests, const In<double> &shift) {
     // only read
     return {shift.data(), const_cast<double *>(sums.data()), const_cast<double *>(masses.data()),
-            const_cast<i64 *>(counts.data())};
+            const_cast<i64 *>(counts.data()), const_cast<double *>(data(rests))};
 }
 
 const Searching &searching_for(const AnyRows &rows, bool wide) {

@@ -83,10 +83,18 @@ struct Mass {
     bool empty() const { return !(count > 0 && weight > 0); }
 };
 
+// What rounding has taken from sum q of cluster j, or for q = d from its mass; all lanes in their order.
+inline double rest_of(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j, i64 q) {
+    double rest = 0;
+    for (i64 lane = 0; of.rests && lane < n_lanes; lane++) rest += of.rests[(lane * k + j) * (d + 1) + q];
+    return rest;
+}
+
 // Of cluster j, all lanes in their order.
-inline Mass mass_of(const Sums &of, i64 n_lanes, i64 k, i64 j) {
+inline Mass mass_of(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j) {
     Mass mass{0, 0};
     for (i64 lane = 0; lane < n_lanes; lane++) mass.weight += of.masses[lane * k + j], mass.count += of.counts[lane * k + j];
+    mass.weight += rest_of(of, n_lanes, k, d, j, d);
     return mass;
 }
 
@@ -97,6 +105,8 @@ inline void join(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j, double *sums)
         const double *from = of.sums + (lane * k + j) * d;
         for (i64 q = 0; q < d; q++) sums[q] += from[q];
     }
+    if (of.rests)
+        for (i64 q = 0; q < d; q++) sums[q] += rest_of(of, n_lanes, k, d, j, q);
 }
 
 // The means of the clusters `first` to `last` - 1, (k, d), and the squares of their centres' ways there, (k,).
@@ -104,7 +114,7 @@ inline void move(const Sums &of, i64 n_lanes, const double *centers, i64 k, i64 
                  double *ways) {
     const Rows rows{moved, k, d, d, 1};
     for (i64 j = first; j < last; j++) {
-        const Mass mass = mass_of(of, n_lanes, k, j);
+        const Mass mass = mass_of(of, n_lanes, k, d, j);
         const double weight = mass.empty() ? 1.0 : mass.weight;
         double *to = moved + j * d;
         join(of, n_lanes, k, d, j, to);
@@ -120,12 +130,12 @@ inline Moved arrive(const Sums &of, i64 n_lanes, const double *centers, i64 k, i
     i64 heaviest = -1;
     double most = -1;
     for (i64 j = 0; j < k; j++) {
-        const Mass mass = mass_of(of, n_lanes, k, j);
+        const Mass mass = mass_of(of, n_lanes, k, d, j);
         if (mass.weight > most) most = mass.weight, heaviest = j;
         found.empty += mass.count == 0;
     }
     for (i64 j = 0; j < k; j++) {
-        if (mass_of(of, n_lanes, k, j).empty()) {
+        if (mass_of(of, n_lanes, k, d, j).empty()) {
             for (i64 q = 0; q < d; q++) moved[j * d + q] = moved[heaviest * d + q];
             ways[j] = exact_distance<double>(rows, j, centers + j * d);
         }
@@ -138,7 +148,7 @@ inline Moved arrive(const Sums &of, i64 n_lanes, const double *centers, i64 k, i
 inline void learn(const Sums &of, i64 n_lanes, const double *centers, const double *weights, i64 k, i64 d, double *moved,
                   double *gained) {
     for (i64 j = 0; j < k; j++) {
-        const double gain = mass_of(of, n_lanes, k, j).weight, sum = weights[j] + gain, share = sum > 0 ? sum : 1.0;
+        const double gain = mass_of(of, n_lanes, k, d, j).weight, sum = weights[j] + gain, share = sum > 0 ? sum : 1.0;
         const double *from = centers + j * d;
         double *to = moved + j * d;
         join(of, n_lanes, k, d, j, to);

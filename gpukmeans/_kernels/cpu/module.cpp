@@ -36,9 +36,9 @@ NB_MODULE(_native, m) {
              "inertia"_a);
     nb::class_<AddPass, Pass>(m, "AddPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, In<i32>, In<double>, In<i64>, Out<double>, Out<double>,
-                      Out<i64>>(),
+                      Out<i64>, std::optional<Out<double>>>(),
              nb::kw_only(), "rows"_a, "weights"_a.none(), "labels"_a, "shift"_a, "edges"_a, "sums"_a, "masses"_a,
-             "counts"_a);
+             "counts"_a, "rests"_a.none());
     nb::class_<PairPass, Pass>(m, "PairPass")
         .def(nb::init<AnyRows, In<i64>, In<i64>, In<i64>, i64, Out<double>>(), nb::kw_only(), "rows"_a, "order"_a,
              "edges"_a, "columns"_a, "tile"_a, "sums"_a);
@@ -47,21 +47,23 @@ NB_MODULE(_native, m) {
     nb::class_<Draw>(m, "Draw")
         .def(nb::init<AnyRows, In<i64>, Draw::Into>(), "source"_a, "which"_a, "into"_a.noconvert());
     nb::class_<MovePass, Pass>(m, "MovePass")
-        .def(nb::init<In<double>, In<double>, In<i64>, In<double>, In<double>, Out<double>>(), "sums"_a, "masses"_a,
-             "counts"_a, "centers"_a, "shift"_a, "moved"_a.noconvert())
+        .def(nb::init<In<double>, In<double>, In<i64>, std::optional<In<double>>, In<double>, In<double>, Out<double>>(),
+             "sums"_a, "masses"_a, "counts"_a, "rests"_a.none(), "centers"_a, "shift"_a, "moved"_a.noconvert())
         .def("found", &MovePass::found, "Empty clusters, and the sum of the squared ways of the centres.");
-    m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "weights"_a, "shift"_a, "moved"_a.noconvert(), "gained"_a.noconvert(),
+    m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "rests"_a.none(), "centers"_a, "weights"_a, "shift"_a,
+          "moved"_a.noconvert(), "gained"_a.noconvert(),
           "Centres as means that the rows of a batch have joined.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
         .def(nb::init<AnyRows, std::optional<Draw>, std::optional<In<double>>, In<double>, double, bool, bool,
                       In<double>, double, Out<i32>, std::optional<Out<float>>, std::optional<Out<float>>,
                       std::optional<In<double>>, std::optional<In<double>>, std::optional<In<float>>,
                       std::optional<In<float>>, bool, int, In<i64>, std::optional<Out<double>>,
-                      std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>, Out<i64>>(),
+                      std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>,
+                      std::optional<Out<double>>, Out<i64>>(),
              nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
              "spherical"_a, "centers"_a, "trust"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
              "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "add"_a, "edges"_a,
-             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "inertia"_a.none(), "facts"_a.noconvert());
+             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert());
     nb::class_<CsrRows>(m, "CsrRows")
         .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,
              "lengths"_a.none(), "n_features"_a)

@@ -14,18 +14,44 @@ template <class Row> class Wide {
     // Adds row i to cluster j, or takes it away (sign -1).
     void add(i64 i, i64 j, double sign) {
         const double w = weights_ ? weights_[i] : 1.0, part = sign * w;
-        const i64 d = rows_.d, step = rows_.column_step, cluster = first_ + j;
-        const Row *x = row_of<Row>(rows_, i);
+        const i64 d = rows_.d, cluster = first_ + j;
         double *sums = to_.sums + cluster * d;
-        if (step == 1)
-            for (i64 q = 0; q < d; q++) sums[q] += part * (static_cast<double>(x[q]) - to_.shift[q]);
-        else
-            for (i64 q = 0; q < d; q++) sums[q] += part * (static_cast<double>(x[q * step]) - to_.shift[q]);
-        to_.masses[cluster] += part;
+        if (to_.rests) {
+            double *rests = to_.rests + cluster * (d + 1);
+            add_with_rests(i, part, sums, rests);
+            add_exactly(to_.masses[cluster], rests[d], part);
+        } else {
+            add_plainly(i, part, sums);
+            to_.masses[cluster] += part;
+        }
         to_.counts[cluster] += w > 0 ? static_cast<i64>(sign) : 0;
     }
 
   private:
+    void add_plainly(i64 i, double factor, double *sums) const {
+        const Row *x = row_of<Row>(rows_, i);
+        const i64 d = rows_.d, step = rows_.column_step;
+        if (step == 1)
+            for (i64 q = 0; q < d; q++) sums[q] += factor * (static_cast<double>(x[q]) - to_.shift[q]);
+        else
+            for (i64 q = 0; q < d; q++) sums[q] += factor * (static_cast<double>(x[q * step]) - to_.shift[q]);
+    }
+
+    void add_with_rests(i64 i, double factor, double *sums, double *rests) const {
+        constexpr int L = lanes<double>;
+        const Row *x = row_of<Row>(rows_, i);
+        const i64 d = rows_.d, step = rows_.column_step;
+        i64 q = 0;
+        for (; step == 1 && q + L <= d; q += L) {
+            Vec<double> sum = load(sums + q), rest = load(rests + q);
+            add_exactly(sum, rest, rounded(factor * (load_as<double>(x + q) - load(to_.shift + q))));
+            store(sums + q, sum);
+            store(rests + q, rest);
+        }
+        for (; q < d; q++)
+            add_exactly(sums[q], rests[q], rounded(factor * (static_cast<double>(x[q * step]) - to_.shift[q])));
+    }
+
     const Sums &to_;
     const i64 first_;
     const Rows &rows_;
@@ -51,14 +77,16 @@ template <class Row, int D> class Narrow {
     using Line = typename RunOf<double, width>::type;
 
     Narrow(const Sums &to, i64 lane, i64 k, const Rows &rows, i64 end, const double *weights, void *memory)
-        : sums_(to.sums + lane * k * D), masses_(to.masses + lane * k), counts_(to.counts + lane * k), k_(k),
-          rows_(rows), weights_(weights), lines_(static_cast<Line *>(memory)),
+        : sums_(to.sums + lane * k * D), masses_(to.masses + lane * k), counts_(to.counts + lane * k),
+          rests_(to.rests ? to.rests + lane * k * (D + 1) : nullptr), k_(k), rows_(rows), weights_(weights),
+          lines_(static_cast<Line *>(memory)), lost_(lines_ + k),
           together_(rows.column_step == 1 && rows.row_step == D ? end - (width + D - 1) / D : -1) {
         for (int q = 0; q < D; q++) shift_[q] = to.shift[q];
         for (i64 j = 0; j < k_; j++) {
-            lines_[j] = Line{};
+            lines_[j] = lost_[j] = Line{};
             for (int q = 0; q < D; q++) lines_[j][q] = sums_[j * D + q];
             lines_[j][D] = masses_[j];
+            for (int q = 0; rests_ && q <= D; q++) lost_[j][q] = rests_[j * (D + 1) + q];
         }
     }
 
@@ -67,17 +95,21 @@ template <class Row, int D> class Narrow {
             for (int q = 0; q < D; q++) sums_[j * D + q] = lines_[j][q];
             if (!weights_) counts_[j] += static_cast<i64>(lines_[j][D] - masses_[j]);
             masses_[j] = lines_[j][D];
+            for (int q = 0; rests_ && q <= D; q++) rests_[j * (D + 1) + q] = lost_[j][q];
         }
     }
 
     GPUKMEANS_INLINE void add(i64 i, i64 j, double sign) {
-        const Line line = line_of(i);
-        if (!weights_) {
-            lines_[j] += sign * line;
-            return;
+        Line line = sign * line_of(i);
+        if (weights_) {
+            line *= weights_[i];
+            asm("" : "+m"(line)); // see rounded(), which has no registers of this width everywhere
+            counts_[j] += weights_[i] > 0 ? static_cast<i64>(sign) : 0;
         }
-        lines_[j] += sign * weights_[i] * line;
-        counts_[j] += weights_[i] > 0 ? static_cast<i64>(sign) : 0;
+        if (rests_)
+            add_exactly(lines_[j], lost_[j], line);
+        else
+            lines_[j] += line;
     }
 
   private:
@@ -97,14 +129,15 @@ template <class Row, int D> class Narrow {
 
     double *sums_, *masses_;
     i64 *counts_;
+    double *rests_;
     const i64 k_;
     const Rows &rows_;
     const double *weights_;
-    Line *lines_, shift_{};
+    Line *lines_, *lost_, shift_{};
     const i64 together_; // the last row that may be read a register at a time, with what follows it in the lane
 };
 
-inline i64 adder_bytes(i64 k, i64 d) { return d > 4 ? 0 : k * 8 * static_cast<i64>(sizeof(double)); }
+inline i64 adder_bytes(i64 k, i64 d) { return d > 4 ? 0 : 2 * k * 8 * static_cast<i64>(sizeof(double)); }
 
 // Has `use` add rows before `end` to the sums of one lane; `memory` is of adder_bytes(), aligned to a register.
 template <class Row, class Use>

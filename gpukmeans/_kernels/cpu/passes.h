@@ -135,11 +135,12 @@ class Draw {
 // Where the centres move, from the lanes of a pass: `found` when that is done.
 class MovePass : public Pass {
   public:
-    MovePass(In<double> sums, In<double> masses, In<i64> counts, In<double> centers, In<double> shift, Out<double> moved)
-        : Pass(tasks(sums)), of_(lanes_of(sums, masses, counts, shift)), lanes_(static_cast<i64>(sums.shape(0))),
+    MovePass(In<double> sums, In<double> masses, In<i64> counts, std::optional<In<double>> rests, In<double> centers,
+             In<double> shift, Out<double> moved)
+        : Pass(tasks(sums)), of_(lanes_of(sums, masses, counts, rests, shift)), lanes_(static_cast<i64>(sums.shape(0))),
           k_(static_cast<i64>(sums.shape(1))), d_(static_cast<i64>(sums.shape(2))), centers_(centers.data()),
           moved_(moved.data()), ways_(static_cast<std::size_t>(k_)) {
-        kept_ = nb::make_tuple(sums, masses, counts, centers, shift, moved);
+        kept_ = nb::make_tuple(sums, masses, counts, rests, centers, shift, moved);
     }
 
     void work(i64 task, void *) const override {
@@ -166,10 +167,10 @@ class MovePass : public Pass {
     mutable std::vector<double> ways_;
 };
 
-void learn(In<double> sums, In<double> masses, In<i64> counts, In<double> centers, In<double> weights,
+void learn(In<double> sums, In<double> masses, In<i64> counts, std::optional<In<double>> rests, In<double> centers, In<double> weights,
            In<double> shift, Out<double> moved, Out<double> gained) {
     nb::gil_scoped_release released;
-    active->learn(lanes_of(sums, masses, counts, shift), static_cast<i64>(sums.shape(0)), centers.data(), weights.data(),
+    active->learn(lanes_of(sums, masses, counts, rests, shift), static_cast<i64>(sums.shape(0)), centers.data(), weights.data(),
                   static_cast<i64>(sums.shape(1)), static_cast<i64>(sums.shape(2)), moved.data(), gained.data());
 }
 
@@ -180,7 +181,8 @@ class SearchPass : public Pass {
                std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
                std::optional<In<double>> spread, std::optional<In<float>> near_, std::optional<In<float>> far_,
                bool filter, int add, In<i64> edges, std::optional<Out<double>> sums, std::optional<Out<double>> masses,
-               std::optional<Out<i64>> counts, std::optional<Out<double>> inertia, Out<i64> facts)
+               std::optional<Out<i64>> counts, std::optional<Out<double>> rests, std::optional<Out<double>> inertia,
+               Out<i64> facts)
         : Pass(edges), kernels_(searching_for(rows, wide)), draw_(std::move(draw)), centers_(centers.data()),
           trust_(trust), targets_(kernels_.targets_bytes(centers.shape(0), centers.shape(1))) {
         search_.rows = rows_of(rows);
@@ -192,7 +194,7 @@ class SearchPass : public Pass {
         search_.labels = labels.data();
         search_.add = static_cast<Add>(add);
         search_.edges = edges.data();
-        search_.sums = {shift.data(), data(sums), data(masses), data(counts)};
+        search_.sums = {shift.data(), data(sums), data(masses), data(counts), data(rests)};
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         scratch_bytes_ = kernels_.scratch_bytes(search_);
@@ -255,11 +257,11 @@ class OwnPass : public Pass {
 class AddPass : public Pass {
   public:
     AddPass(AnyRows rows, std::optional<In<double>> weights, In<i32> labels, In<double> shift, In<i64> edges,
-            Out<double> sums, Out<double> masses, Out<i64> counts)
+            Out<double> sums, Out<double> masses, Out<i64> counts, std::optional<Out<double>> rests)
         : Pass(edges), kernels_(by_row_for(rows)),
           add_{rows_of(rows), data(weights), labels.data(), static_cast<i64>(masses.shape(1)), edges.data(),
-               {shift.data(), sums.data(), masses.data(), counts.data()}} {
-        kept_ = nb::make_tuple(rows, weights, labels, shift, edges, sums, masses, counts);
+               {shift.data(), sums.data(), masses.data(), counts.data(), data(rests)}} {
+        kept_ = nb::make_tuple(rows, weights, labels, shift, edges, sums, masses, counts, rests);
     }
     i64 scratch_bytes() const override { return kernels_.add_scratch(add_); }
     void work(i64 lane, void *scratch) const override { kernels_.add_up(add_, lane, scratch); }
@@ -289,7 +291,7 @@ std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weigh
     task.search.targets.trust = trust;
     task.search.labels = labels.data();
     task.search.edges = edges.data();
-    task.search.sums = {shift.data(), sums.data(), sums.data() + lanes * k * d, counts.data()};
+    task.search.sums = {shift.data(), sums.data(), sums.data() + lanes * k * d, counts.data(), nullptr};
     task.search.facts = facts.data();
     task.search.inertia = inertia.data();
     task.centers = centers.data();

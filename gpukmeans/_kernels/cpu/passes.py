@@ -20,7 +20,7 @@ from . import native, taken_as_they_are
 _LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK, _WHOLE_ROWS = 1024, 256, 1 << 22, 64
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most
-_ADD = {"nothing": 0, "all": 1, "moves": 2}
+_ADD = {"nothing": 0, "all": 1, "begin": 1, "moves": 2}
 
 
 def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:
@@ -250,7 +250,12 @@ def _lanes(request: Request, number: int, workers: Workers) -> Lanes | None:
         return None
     if request.add == "moves":
         return request.lanes
-    return _zeros(workers, number, *request.centers.shape)
+    lanes = _zeros(workers, number, *request.centers.shape)
+    if request.add == "all":
+        return lanes
+    rests = workers.space.array("rests", (number, request.centers.shape[0], request.centers.shape[1] + 1), np.float64)
+    rests.fill(0)
+    return lanes._replace(rests=rests)
 
 
 def _zeros(workers: Workers, number: int, k: int, d: int) -> Lanes:
@@ -260,10 +265,10 @@ def _zeros(workers: Workers, number: int, k: int, d: int) -> Lanes:
         ("masses", (number, k), np.float64),
         ("counts", (number, k), np.int64),
     )
-    lanes = Lanes(*(workers.space.array(*shape) for shape in shapes))
-    for sums in lanes:
+    arrays = [workers.space.array(*shape) for shape in shapes]
+    for sums in arrays:
         sums.fill(0)
-    return lanes
+    return Lanes(*arrays)
 
 
 def _in_order(lanes: np.ndarray) -> float:

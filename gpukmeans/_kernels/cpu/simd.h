@@ -190,6 +190,13 @@ template <class V> GPUKMEANS_INLINE V rounded(V v) {
     return v;
 }
 
+// Adds to a sum, and what rounding takes from it to a rest: both together have twice the digits (Knuth).
+template <class V> GPUKMEANS_INLINE void add_exactly(V &sum, V &rest, V value) {
+    const V after = sum + value, added = after - sum;
+    rest += (sum - (after - added)) + (value - added);
+    sum = after;
+}
+
 // Rows of a tile and centres of a group: what the registers of the instruction set hold as accumulators,
 // with room for one row vector and one broadcast.
 #if defined(__AVX512F__)

@@ -51,6 +51,7 @@ struct Sums {
     double *sums;        // (lanes, k, d): of w (x - shift)
     double *masses;      // (lanes, k): of w
     i64 *counts;         // (lanes, k): rows of positive weight
+    double *rests;       // (lanes, k, d + 1) or null: what rounding has taken from the sums and, last, the mass
 };
 
 enum class Add : int { nothing, all, moves };

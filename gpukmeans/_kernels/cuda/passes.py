@@ -113,7 +113,7 @@ def _search_fused(request: Request, chosen: Fused) -> Searched:
             request.labels,
             number,
             chosen.splits,
-            *(lanes or (None, None, None)),
+            *(lanes[:3] if lanes else (None, None, None)),
             changed,
             doubtful,
         ),
@@ -195,7 +195,7 @@ def add_pass(rows: Any, weights: Any, labels: Any, frame: Frame, k: int, workers
     start, order, scratch = (cupy.empty(shape, cupy.int32) for shape in ((number, k + 1), (n,), (number, k)))
     row: dict[str, Any] = {"ROW": c_name(rows.dtype)}
     launch("sums", "sort", min(number, _BLOCKS), _THREADS, (labels, n, k, number, start, order, scratch), **row)
-    arguments = (*_told(rows), _contiguous(weights), frame.shift, start, order, k, d, number, *lanes)
+    arguments = (*_told(rows), _contiguous(weights), frame.shift, start, order, k, d, number, *lanes[:3])
     launch("sums", "add", min(number * k, _BLOCKS), _THREADS, arguments, **row)
     return lanes
 
@@ -243,7 +243,7 @@ def move_centers(step: Any, centers: Any, frame: Frame, workers: Any = None) -> 
         "move",
         min(k, _BLOCKS),
         _THREADS,
-        (*step.lanes, number, k, d, centers, frame.shift, across, moved, state),
+        (*step.lanes[:3], number, k, d, centers, frame.shift, across, moved, state),
     )
     launch(
         "update",
