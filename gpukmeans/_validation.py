@@ -75,6 +75,29 @@ def check_rows(X: Any, *, estimator: Any = None, reset: bool = True, min_samples
     return X
 
 
+def check_form(X: Any, estimator: Any) -> tuple[Any, bool]:
+    """`check_rows` for a fit that reads all rows anyway; and whether it did not look at the values yet.
+
+    Then somebody has to ask `surely_finite` after the first pass over the rows, and `check_rows` if that says no.
+    """
+    if not _is_matrix(X):
+        return check_rows(X, estimator=estimator), False
+    _check_feature_count(X, estimator, reset=True)
+    return X, True
+
+
+def surely_finite(mean: np.ndarray, peak: float) -> bool:
+    """Whether values of this mean, none of which lies farther from a point than `peak`, are such as can be squared.
+
+    Parameters
+    ----------
+    mean : array of shape (d,)
+    peak : float
+        The largest norm of a row about a point among them.
+    """
+    return bool(float(np.abs(mean).max()) + 2 * peak <= LARGEST)  # NaN is not
+
+
 def _check_places(X: Any) -> None:
     """Sparse rows whose entries lie outside would be read from memory that is not theirs; SciPy does not look."""
     xp, (n, d) = namespace(X.indices), X.shape
@@ -99,11 +122,16 @@ def _each_once(X: Any) -> Any:
     return X
 
 
-def _is_plain(x: Any, min_samples: int = 1) -> bool:
-    """Whether x is a matrix that all checks would pass and give back as it is; they cost more than a small fit."""
+def _is_matrix(x: Any, min_samples: int = 1) -> bool:
+    """Whether all checks of x but those of its values would pass."""
     if type(x) is not np.ndarray or x.ndim != 2 or x.dtype not in (np.float32, np.float64):
         return False
-    if x.shape[0] < max(1, min_samples) or x.shape[1] < 1:
+    return x.shape[0] >= max(1, min_samples) and x.shape[1] >= 1
+
+
+def _is_plain(x: Any, min_samples: int = 1) -> bool:
+    """Whether x is a matrix that all checks would pass and give back as it is; they cost more than a small fit."""
+    if not _is_matrix(x, min_samples):
         return False
     with np.errstate(all="ignore"):
         if x.dtype == np.float32:

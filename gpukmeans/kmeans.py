@@ -16,7 +16,7 @@ from ._device import Device, home_of, result_dtype, to_device, to_host
 from ._estimator import BaseKMeans
 from ._lloyd import Fit, lloyd
 from ._prepare import prepare
-from ._validation import check_n_clusters, check_rows, check_weights
+from ._validation import check_form, check_n_clusters, check_rows, check_weights, surely_finite
 
 # What `verbose` prints for an iteration: scikit-learn's lines, to the full stop.
 _LINES = {"lloyd": "Iteration {}, inertia {}.", "elkan": "Iteration {}, inertia {}"}
@@ -164,10 +164,12 @@ default='k-means++'
             If `device` names a CUDA device and none can be used.
         """
         with self._all_or_nothing():
-            return self._fit(check_rows(X, estimator=self), home_of(X), sample_weight)
+            home = home_of(X)
+            X, unread = check_form(X, self) if self.metric == "euclidean" else (check_rows(X, estimator=self), False)
+            return self._fit(X, unread, home, sample_weight)
 
-    def _fit(self, X: Any, home: Device, sample_weight: Any) -> KMeans:
-        """Fit on checked rows; the results go home."""
+    def _fit(self, X: Any, unread: bool, home: Device, sample_weight: Any) -> KMeans:
+        """Fit on rows that are checked but for values which nobody has read; the results go home."""
         k = operator.index(self.n_clusters)  # of any integer type
         check_n_clusters(X.shape[0], k)
         n_init = self._number_of_runs(10)
@@ -183,6 +185,8 @@ default='k-means++'
         device = self._where_to_fit(X, k)
         line = _LINES["lloyd" if k == 1 else self.algorithm] if self.verbose else ""
         plan, moments = prepare(X, weights, k, device, self.metric)
+        if unread and not surely_finite(moments.mean, moments.peak):
+            check_rows(X, estimator=self)
         with plan:
             best: Any = None
             for _ in range(n_init):

@@ -26,13 +26,14 @@ template <class Row, class T> class Looping {
     // the caller to do. Returns the number of iterations done.
     i64 iterate() {
         const i64 k = s_.targets.k, d = s_.rows.d, n = s_.rows.n;
-        s_.add = Add::all;
+        i64 moved = n;
         s_.inertia = nullptr;
         for (i64 iteration = 0; iteration < l_.max_iter; iteration++) {
             for (i64 i = 0; i < n; i++) before_[i] = s_.labels[i];
-            for (i64 i = 0; i < lanes_ * k * d; i++) s_.sums.sums[i] = 0;
-            for (i64 i = 0; i < lanes_ * k; i++) s_.sums.masses[i] = 0, s_.sums.counts[i] = 0;
+            s_.add = moved < n / 4 ? Add::moves : Add::all; // as in Plan.step
+            if (s_.add == Add::all) clear_sums();
             const i64 changed = pass();
+            moved = iteration == 0 ? 0 : changed;
             move(s_.sums, lanes_, l_.centers, k, d, 0, k, moved_, ways_);
             const Moved to = arrive(s_.sums, lanes_, l_.centers, k, d, moved_, ways_);
             if (to.empty) {
@@ -62,6 +63,13 @@ template <class Row, class T> class Looping {
     }
 
   private:
+    void clear_sums() {
+        const i64 clusters = lanes_ * s_.targets.k, d = s_.rows.d;
+        for (i64 i = 0; i < clusters * d; i++) s_.sums.sums[i] = 0;
+        for (i64 i = 0; i < clusters * (d + 1); i++) s_.sums.rests[i] = 0;
+        for (i64 i = 0; i < clusters; i++) s_.sums.masses[i] = 0, s_.sums.counts[i] = 0;
+    }
+
     // One pass over all rows; how many changed their label.
     i64 pass() {
         const Targets &before = s_.targets;

@@ -280,7 +280,7 @@ std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weigh
     const Searching &kernels = searching_for(rows, wide);
     const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
     const i64 lanes = static_cast<i64>(edges.shape(0)) - 1;
-    std::vector<double> sums(static_cast<std::size_t>(lanes * k * (d + 1)));
+    std::vector<double> sums(static_cast<std::size_t>(2 * lanes * k * (d + 1)));
     std::vector<double> inertia(static_cast<std::size_t>(lanes));
     std::vector<i64> counts(static_cast<std::size_t>(lanes * k)), facts(static_cast<std::size_t>(3 * lanes));
     Loop task{};
@@ -291,7 +291,8 @@ std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weigh
     task.search.targets.trust = trust;
     task.search.labels = labels.data();
     task.search.edges = edges.data();
-    task.search.sums = {shift.data(), sums.data(), sums.data() + lanes * k * d, counts.data(), nullptr};
+    double *const masses = sums.data() + lanes * k * d;
+    task.search.sums = {shift.data(), sums.data(), masses, counts.data(), masses + lanes * k};
     task.search.facts = facts.data();
     task.search.inertia = inertia.data();
     task.centers = centers.data();

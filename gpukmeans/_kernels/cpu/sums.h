@@ -5,23 +5,52 @@
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
-// Sums and sums of squares of (x - shift), in the order of the rows, and the largest squared norm.
-template <class Row> void moments_wide(const Moments &m, i64 a, i64 b, double *first, double *second, double *most) {
+// Adds R rows to the sums and sums of squares of (x - shift), in the order of the rows; a sum is loaded once for all
+// of them. Returns the largest squared norm, with the sums of exact_distance().
+template <class Row, int R> double moments_of_rows(const Moments &m, i64 i, double *first, double *second) {
+    constexpr int L = lanes<double>, parts = 8 / L;
     const i64 d = m.rows.d, step = m.rows.column_step;
-    for (i64 i = a; i < b; i++) {
-        const Row *x = row_of<Row>(m.rows, i);
-        auto add = [&](i64 q, Row entry) {
-            const double value = static_cast<double>(entry) - m.shift[q];
-            first[q] += value;
-            second[q] += value * value;
-        };
-        if (step == 1)
-            for (i64 q = 0; q < d; q++) add(q, x[q]);
-        else
-            for (i64 q = 0; q < d; q++) add(q, x[q * step]);
-        const double norm = exact_distance<Row>(m.rows, i, m.shift);
-        *most = norm > *most ? norm : *most;
+    const Row *x[R];
+    for (int r = 0; r < R; r++) x[r] = row_of<Row>(m.rows, i + r);
+    Vec<double> norms[R][parts] = {};
+    i64 q = 0;
+    if (step == 1)
+        for (; q + 8 <= d; q += 8)
+            for (int v = 0; v < parts; v++) {
+                const i64 at = q + v * L;
+                const Vec<double> shift = load(m.shift + at);
+                Vec<double> sum = load(first + at), squares = load(second + at);
+#pragma GCC unroll 4
+                for (int r = 0; r < R; r++) {
+                    const Vec<double> value = load_as<double>(x[r] + at) - shift, square = rounded(value * value);
+                    sum += value;
+                    squares += square;
+                    norms[r][v] += square;
+                }
+                store(first + at, sum);
+                store(second + at, squares);
+            }
+    double most = 0;
+    for (int r = 0; r < R; r++) {
+        double part[8];
+        for (int v = 0; v < parts; v++) store(part + v * L, norms[r][v]);
+        double norm = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+        for (i64 p = q; p < d; p++) {
+            const double value = static_cast<double>(x[r][p * step]) - m.shift[p], square = rounded(value * value);
+            first[p] += value;
+            second[p] += square;
+            norm += square;
+        }
+        most = norm > most ? norm : most;
     }
+    return most;
+}
+
+template <class Row> void moments_wide(const Moments &m, i64 a, i64 b, double *first, double *second, double *most) {
+    auto take = [&](double norm) { *most = norm > *most ? norm : *most; };
+    i64 i = a;
+    for (; i + 4 <= b; i += 4) take(moments_of_rows<Row, 4>(m, i, first, second));
+    for (; i < b; i++) take(moments_of_rows<Row, 1>(m, i, first, second));
 }
 
 // The same for a few features, with all sums in registers.
