@@ -20,13 +20,15 @@ import numpy as np
 
 from ._frame import Frame
 
-# n_features * n_clusters from which bounds are kept at all, for rows of up to so many features and for others; and up
-# to which a search is cheap. Where it is not, looking at bounds is as good as free.
-_FEW, _LEAST_OF_FEW, _LEAST, _CHEAP = 4, 64, 16, 512
+# n_features * n_clusters from which bounds are kept at all, and up to which a search is cheap. Where it is
+# not, looking at bounds is as good as free.
+_LEAST, _CHEAP = 16, 512
 
 # Where a search is cheap, bounds are begun once fewer than this share of the rows change their clusters in
-# a pass: before, hardly a row would be held.
-_SETTLED = 0.05
+# a pass: before, hardly a row would be held. Rows of up to four features are searched so fast that bounds have to
+# hold nearly all.
+_SETTLED, _SETTLED_FEW = 0.05, 0.0025
+_FEW_FEATURES, _FEW_PRODUCTS = 4, 64
 
 # There, a pass in which more than this share of the rows had to be searched did not pay, and bounds rest.
 _WORTH = 0.6
@@ -65,6 +67,7 @@ class Bounds:
         self._known = False  # whether every row has bounds
         self._rest = 0
         self._cheap = n_features * n_clusters <= _CHEAP
+        self._share = _settled_share(n_features, n_clusters)
         self._settled = False  # whether few rows changed their clusters in the pass before
         self._searched = n_samples
         self._centers: np.ndarray | None = None
@@ -98,7 +101,7 @@ class Bounds:
 
     def learn(self, tests: Tests | None, searched: int, changed: int) -> None:
         """Take note of how many rows a pass with these tests had to search, and how many got a new label."""
-        self._settled = changed < _SETTLED * self._gap.size
+        self._settled = changed < self._share * self._gap.size
         if tests is None:
             return
         self._known, self._searched = True, searched
@@ -138,5 +141,9 @@ class Bounds:
 
 def worth_keeping(n_features: int, n_clusters: int) -> bool:
     """Whether computing a row's distances costs more than looking at its bounds."""
-    least = _LEAST_OF_FEW if n_features <= _FEW else _LEAST
-    return n_clusters > 1 and n_features * n_clusters >= least
+    return n_clusters > 1 and n_features * n_clusters >= _LEAST
+
+
+def _settled_share(n_features: int, n_clusters: int) -> float:
+    few = n_features <= _FEW_FEATURES and n_features * n_clusters < _FEW_PRODUCTS
+    return _SETTLED_FEW if few else _SETTLED

@@ -140,20 +140,23 @@ def test_bounds_wait_on_noise_where_searching_is_cheap(d, k, waits):
         assert told[1].filter
 
 
-def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched():
-    bounds, centers = gpukmeans._bounds.Bounds(1000, 2, 10), np.arange(20.0).reshape(10, 2)
+@pytest.mark.parametrize(("k", "many", "few"), [(40, 60, 30), (10, 30, 2)])
+def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched(k, many, few):
+    bounds, centers = gpukmeans._bounds.Bounds(1000, 2, k), np.arange(2.0 * k).reshape(k, 2)
     frame = Frame(np.zeros(2), 1.0, np.float32)
     assert bounds.prepare(centers, frame) is None
-    bounds.learn(None, 1000, 30)
+    bounds.learn(None, 1000, many)
+    assert bounds.prepare(centers, frame) is None
+    bounds.learn(None, 1000, few)
     first = bounds.prepare(centers, frame)
     assert not first.filter
     bounds.learn(first, 1000, 500)
     second = bounds.prepare(centers, frame)  # known, and kept although many rows move
     assert second.filter
-    bounds.learn(second, 700, 30)
+    bounds.learn(second, 700, few)
     for _ in range(gpukmeans._bounds._REST):
         assert bounds.prepare(centers, frame) is None
-        bounds.learn(None, 1000, 30)
+        bounds.learn(None, 1000, few)
     assert not bounds.prepare(centers, frame).filter
 
 
