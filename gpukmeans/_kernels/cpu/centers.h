@@ -83,30 +83,34 @@ struct Mass {
     bool empty() const { return !(count > 0 && weight > 0); }
 };
 
-// What rounding has taken from sum q of cluster j, or for q = d from its mass; all lanes in their order.
-inline double rest_of(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j, i64 q) {
-    double rest = 0;
-    for (i64 lane = 0; of.rests && lane < n_lanes; lane++) rest += of.rests[(lane * k + j) * (d + 1) + q];
-    return rest;
-}
-
 // Of cluster j, all lanes in their order.
 inline Mass mass_of(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j) {
     Mass mass{0, 0};
-    for (i64 lane = 0; lane < n_lanes; lane++) mass.weight += of.masses[lane * k + j], mass.count += of.counts[lane * k + j];
-    mass.weight += rest_of(of, n_lanes, k, d, j, d);
+    double rest = 0;
+    for (i64 lane = 0; lane < n_lanes; lane++) {
+        mass.weight += of.masses[lane * k + j], mass.count += of.counts[lane * k + j];
+        if (of.rests) rest += of.rests[(lane * k + j) * (d + 1) + d];
+    }
+    mass.weight += rest;
     return mass;
 }
 
-// The sums of cluster j, likewise.
+// The sums of cluster j, likewise; so many features at a time that they stay in registers.
 inline void join(const Sums &of, i64 n_lanes, i64 k, i64 d, i64 j, double *sums) {
-    for (i64 q = 0; q < d; q++) sums[q] = 0;
-    for (i64 lane = 0; lane < n_lanes; lane++) {
-        const double *from = of.sums + (lane * k + j) * d;
-        for (i64 q = 0; q < d; q++) sums[q] += from[q];
+    constexpr i64 width = 32;
+    for (i64 q = 0; q < d; q += width) {
+        const i64 count = smallest(width, d - q);
+        double sum[width] = {}, rest[width] = {};
+        for (i64 lane = 0; lane < n_lanes; lane++) {
+            const double *from = of.sums + (lane * k + j) * d + q;
+            for (i64 p = 0; p < count; p++) sum[p] += from[p];
+        }
+        for (i64 lane = 0; of.rests && lane < n_lanes; lane++) {
+            const double *from = of.rests + (lane * k + j) * (d + 1) + q;
+            for (i64 p = 0; p < count; p++) rest[p] += from[p];
+        }
+        for (i64 p = 0; p < count; p++) sums[q + p] = sum[p] + rest[p];
     }
-    if (of.rests)
-        for (i64 q = 0; q < d; q++) sums[q] += rest_of(of, n_lanes, k, d, j, q);
 }
 
 // The means of the clusters `first` to `last` - 1, (k, d), and the squares of their centres' ways there, (k,).
