@@ -277,13 +277,13 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
     centers, dtype = _on_host(centers), result_dtype(X)
     if not (_is_plain(centers) and centers.dtype == dtype):
         centers = check_array(centers, dtype=dtype, order="C", input_name="init")
+        _check_magnitude(centers, "init")
     for axis, wanted, what in (
         (0, n_clusters, "the number of clusters"),
         (1, X.shape[1], "the number of features of the data"),
     ):
         if centers.shape[axis] != wanted:
             raise ValueError(f"The shape of the initial centers {centers.shape} does not match {what} {wanted}.")
-    _check_magnitude(centers, "init")
     return centers.astype(np.float64, order="C")
 
 
