@@ -84,7 +84,7 @@ def _faiss(rows: Rows, stop: Stop) -> Run:
         settings["early_stop_threshold"] = 0.0 if stop.converge else -1.0
 
     def run() -> Answer:
-        model = faiss.Kmeans(rows.X.shape[1], len(rows.init), **settings)
+        model: Any = faiss.Kmeans(rows.X.shape[1], len(rows.init), **settings)
         model.train(rows.X, init_centroids=rows.init)
         return Answer(model.centroids, model.assign(rows.X)[1], len(model.obj))
 
