@@ -62,10 +62,12 @@ def test_only_moved_rows_give_the_same_sums():
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-11)
 
 
+@pytest.mark.parametrize("most", [1 << 20, 0], ids=["rests", "too large for rests"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("d", [1, 3, 4, 9, 21])
-def test_moves_cost_the_sums_no_digits(d, weighted):
+def test_moves_cost_the_sums_no_digits(d, weighted, most, monkeypatch):
     """Rows of a million leave a cluster bit by bit, until its mean is that of rows of a thousandth."""
+    monkeypatch.setattr(passes, "_RESTS", most)
     rng = np.random.default_rng(d)
     X = 10 ** np.linspace(6, -3, 3000)[:, None] * rng.uniform(0.5, 1, size=(3000, d))
     w = rng.random(3000) if weighted else None
@@ -75,6 +77,8 @@ def test_moves_cost_the_sums_no_digits(d, weighted):
             centers = np.stack([np.zeros(d), np.full(d, other)])
             step = plan.step(centers)
             plan.keep(step, step.changed)
+        if plan.operations.move_centers:
+            assert step.exact == (most > 0)
         if step.exact and plan.operations.move_centers:
             (moved, _), units = plan.move_centers(step, centers), 2
         else:  # added up again, as at the end of a fit

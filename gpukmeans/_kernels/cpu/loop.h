@@ -30,7 +30,8 @@ template <class Row, class T> class Looping {
         s_.inertia = nullptr;
         for (i64 iteration = 0; iteration < l_.max_iter; iteration++) {
             for (i64 i = 0; i < n; i++) before_[i] = s_.labels[i];
-            s_.add = moved < n / 4 ? Add::moves : Add::all; // as in Plan.step
+            // as in Plan.step; without rests moves would cost digits
+            s_.add = s_.sums.rests && moved < n / 4 ? Add::moves : Add::all;
             if (s_.add == Add::all) clear_sums();
             const i64 changed = pass();
             moved = iteration == 0 ? 0 : changed;
@@ -66,7 +67,7 @@ template <class Row, class T> class Looping {
     void clear_sums() {
         const i64 clusters = lanes_ * s_.targets.k, d = s_.rows.d;
         for (i64 i = 0; i < clusters * d; i++) s_.sums.sums[i] = 0;
-        for (i64 i = 0; i < clusters * (d + 1); i++) s_.sums.rests[i] = 0;
+        for (i64 i = 0; s_.sums.rests && i < clusters * (d + 1); i++) s_.sums.rests[i] = 0;
         for (i64 i = 0; i < clusters; i++) s_.sums.masses[i] = 0, s_.sums.counts[i] = 0;
     }
 

@@ -13,7 +13,7 @@ NB_MODULE(_native, m) {
     m.def("instruction_set", [] { return std::string(active->name); }, "The one in use.");
     m.def("use", &use, "name"_a, "Run the kernels of another instruction set (for tests).");
     m.def("loop", &loop, nb::kw_only(), "rows"_a, "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a, "centers"_a,
-          "trust"_a, "labels"_a, "edges"_a, "max_iter"_a, "tol"_a,
+          "trust"_a, "labels"_a, "edges"_a, "rests"_a, "max_iter"_a, "tol"_a,
           "Lloyd's loop and last assignment: iterations done, and the inertia or, for an iteration left undone, -1.");
     nb::class_<Shared>(m, "Shared").def("stop", &Shared::stop, "Leave out what no thread has begun.");
     nb::class_<Pass, Shared>(m, "Pass")

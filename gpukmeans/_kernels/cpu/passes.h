@@ -274,8 +274,8 @@ class AddPass : public Pass {
 // Lloyd's whole loop and the last assignment: iterations done and inertia, or -1 for an iteration left to the
 // caller. In this thread.
 std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weights, In<double> shift, double scale,
-                            bool wide, Out<double> centers, double trust, Out<i32> labels, In<i64> edges, i64 max_iter,
-                            double tol) {
+                            bool wide, Out<double> centers, double trust, Out<i32> labels, In<i64> edges, bool rests,
+                            i64 max_iter, double tol) {
     nb::gil_scoped_release released;
     const Searching &kernels = searching_for(rows, wide);
     const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1));
@@ -292,7 +292,7 @@ std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weigh
     task.search.labels = labels.data();
     task.search.edges = edges.data();
     double *const masses = sums.data() + lanes * k * d;
-    task.search.sums = {shift.data(), sums.data(), masses, counts.data(), masses + lanes * k};
+    task.search.sums = {shift.data(), sums.data(), masses, counts.data(), rests ? masses + lanes * k : nullptr};
     task.search.facts = facts.data();
     task.search.inertia = inertia.data();
     task.centers = centers.data();

@@ -20,6 +20,7 @@ from . import native, taken_as_they_are
 _LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK, _WHOLE_ROWS = 1024, 256, 1 << 22, 64
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most
+_RESTS = 1 << 20  # rests of the sums of all lanes that are kept, at most (8 MB)
 _ADD = {"nothing": 0, "all": 1, "begin": 1, "moves": 2}
 
 
@@ -126,6 +127,7 @@ def loop(
     """
     if not taken_as_they_are(rows):
         return 0, None
+    edges = lane_edges(rows, centers.shape[0])
     done, inertia = native().loop(
         rows=rows,
         weights=weights,
@@ -135,7 +137,8 @@ def loop(
         centers=centers,
         trust=trust(frame.dtype, rows.shape[1]),
         labels=labels,
-        edges=lane_edges(rows, centers.shape[0]),
+        edges=edges,
+        rests=_has_rests(edges.size - 1, *centers.shape),
         max_iter=max_iter,
         tol=tol,
     )
@@ -250,12 +253,18 @@ def _lanes(request: Request, number: int, workers: Workers) -> Lanes | None:
         return None
     if request.add == "moves":
         return request.lanes
-    lanes = _zeros(workers, number, *request.centers.shape)
-    if request.add == "all":
+    k, d = request.centers.shape
+    lanes = _zeros(workers, number, k, d)
+    if request.add == "all" or not _has_rests(number, k, d):
         return lanes
-    rests = workers.space.array("rests", (number, request.centers.shape[0], request.centers.shape[1] + 1), np.float64)
+    rests = workers.space.array("rests", (number, k, d + 1), np.float64)
     rests.fill(0)
     return lanes._replace(rests=rests)
+
+
+def _has_rests(number: int, k: int, d: int) -> bool:
+    """Whether so many lanes keep the rests of their sums, so that moves cost them no digits."""
+    return number * k * (d + 1) <= _RESTS
 
 
 def _zeros(workers: Workers, number: int, k: int, d: int) -> Lanes:
