@@ -53,7 +53,7 @@ def check_step(cp, X, C, weights=None):
     sums, masses, counts = hot.T @ x, hot.sum(0), np.bincount(labels[w > 0], minlength=k)
     noise = 1e-13 * (np.abs(hot).T @ np.abs(x)).max() + 1e-300
     for lanes in (step.lanes, again):
-        total = [part.get() if lanes is again else part.get().sum(axis=0) for part in lanes]
+        total = [part.get() if lanes is again else part.get().sum(axis=0) for part in lanes[:3]]
         np.testing.assert_allclose(total[0], sums, rtol=1e-12, atol=noise)
         np.testing.assert_allclose(total[1], masses, rtol=1e-13)
         np.testing.assert_array_equal(total[2], counts)
