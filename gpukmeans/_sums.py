@@ -68,9 +68,13 @@ def plus(total: Partial | None, more: Partial) -> Partial:
 
 
 def side_by_side(lanes: Lanes) -> Partial:
-    """The same of lanes that lie in one array, and have no rests."""
+    """The same of lanes that lie in one array, with their rests."""
     xp = namespace(lanes.sums)
-    return Partial(*(sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0) for sums in lanes[:3]))
+    whole = Partial(*(sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0) for sums in lanes[:3]))
+    if lanes.rests is None:
+        return whole
+    rests = xp.sum(lanes.rests, axis=0)
+    return whole._replace(sums=whole.sums + rests[:, :-1], weights=whole.weights + rests[:, -1])
 
 
 def total(lanes: Sequence[Partial]) -> Partial:

@@ -199,7 +199,7 @@ class SearchPass : public Pass {
         search_.facts = facts.data();
         scratch_bytes_ = kernels_.scratch_bytes(search_);
         kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, edges, sums,
-                               masses, counts, inertia, facts);
+                               masses, counts, rests, inertia, facts);
     }
 
     i64 scratch_bytes() const override { return scratch_bytes_; } // read while another thread makes the centres ready

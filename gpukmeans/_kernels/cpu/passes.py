@@ -148,7 +148,7 @@ def loop(
 def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k: int, workers: Workers) -> Lanes:
     """Sums of the clusters of any labels, from all rows."""
     edges = lane_edges(rows, k)
-    lanes = _zeros(workers, edges.size - 1, k, rows.shape[1])
+    lanes = _zeros_with_rests(workers, edges.size - 1, k, rows.shape[1])
     by_row = {"weights": weights, "labels": labels}
     _run("AddPass", rows, edges, {"shift": frame.shift}, by_row, _sums(lanes), workers)
     return lanes
@@ -254,8 +254,13 @@ def _lanes(request: Request, number: int, workers: Workers) -> Lanes | None:
     if request.add == "moves":
         return request.lanes
     k, d = request.centers.shape
+    return (_zeros if request.add == "all" else _zeros_with_rests)(workers, number, k, d)
+
+
+def _zeros_with_rests(workers: Workers, number: int, k: int, d: int) -> Lanes:
+    """The same, and rests of zero where these are kept: none is left of sums that were there before."""
     lanes = _zeros(workers, number, k, d)
-    if request.add == "all" or not _has_rests(number, k, d):
+    if not _has_rests(number, k, d):
         return lanes
     rests = workers.space.array("rests", (number, k, d + 1), np.float64)
     rests.fill(0)
