@@ -166,7 +166,12 @@ default='k-means++'
         with self._all_or_nothing():
             home = home_of(X)
             X, unread = check_form(X, self) if self.metric == "euclidean" else (check_rows(X, estimator=self), False)
-            return self._fit(X, unread, home, sample_weight)
+            try:
+                return self._fit(X, unread, home, sample_weight)
+            except ValueError:
+                if unread:  # what is wrong with the rows comes first
+                    check_rows(X, estimator=self)
+                raise
 
     def _fit(self, X: Any, unread: bool, home: Device, sample_weight: Any) -> KMeans:
         """Fit on rows that are checked but for values which nobody has read; the results go home."""
