@@ -62,6 +62,7 @@ def make_grid(n_samples: int, n_features: int, n_clusters: int, kind: str) -> Gr
 
 
 def plus(total: Partial | None, more: Partial) -> Partial:
+    """The sum of two; None is nothing."""
     if total is None:
         return more
     return Partial(*(a + b for a, b in zip(total, more, strict=True)))

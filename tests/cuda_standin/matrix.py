@@ -71,7 +71,7 @@ def run(words: list[str], only: str = "") -> int:
 
     With `only`, the conditions whose names contain it; "answers" is the comparison of these alone.
     """
-    failed, passed = same_bits() if only in "answers" else 0, 0
+    failed, passed = same_bits() if only in ("", "answers") else 0, 0
     chosen = [condition for condition in conditions() if only in str(condition)]
     for condition in chosen:
         for tests in (MARKED, ["--auto-cuda", "-m", "not cuda and not host", *AUTO]):

@@ -50,7 +50,7 @@ NB_MODULE(_native, m) {
         .def(nb::init<In<double>, In<double>, In<i64>, std::optional<In<double>>, In<double>, In<double>, Out<double>>(),
              "sums"_a, "masses"_a, "counts"_a, "rests"_a.none(), "centers"_a, "shift"_a, "moved"_a.noconvert())
         .def("found", &MovePass::found, "Empty clusters, and the sum of the squared ways of the centres.");
-    m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "rests"_a.none(), "centers"_a, "weights"_a, "shift"_a,
+    m.def("learn", &learn, "sums"_a, "masses"_a, "counts"_a, "centers"_a, "weights"_a, "shift"_a,
           "moved"_a.noconvert(), "gained"_a.noconvert(),
           "Centres as means that the rows of a batch have joined.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")

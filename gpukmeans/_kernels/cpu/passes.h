@@ -167,10 +167,10 @@ class MovePass : public Pass {
     mutable std::vector<double> ways_;
 };
 
-void learn(In<double> sums, In<double> masses, In<i64> counts, std::optional<In<double>> rests, In<double> centers, In<double> weights,
+void learn(In<double> sums, In<double> masses, In<i64> counts, In<double> centers, In<double> weights,
            In<double> shift, Out<double> moved, Out<double> gained) {
     nb::gil_scoped_release released;
-    active->learn(lanes_of(sums, masses, counts, rests, shift), static_cast<i64>(sums.shape(0)), centers.data(), weights.data(),
+    active->learn(lanes_of(sums, masses, counts, std::nullopt, shift), static_cast<i64>(sums.shape(0)), centers.data(), weights.data(),
                   static_cast<i64>(sums.shape(1)), static_cast<i64>(sums.shape(2)), moved.data(), gained.data());
 }
 

@@ -102,7 +102,7 @@ def move_centers(step: Any, centers: np.ndarray, frame: Frame, workers: Workers)
 def learn(centers: np.ndarray, weights: np.ndarray, lanes: Lanes, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The centres as means that the rows of a batch have joined, and what these weigh: see `_batches.learn`."""
     moved, gained = np.empty(centers.shape), np.empty(weights.shape)
-    native().learn(*lanes, centers, weights, shift, moved, gained)
+    native().learn(*lanes[:3], centers, weights, shift, moved, gained)
     return moved, gained
 
 

@@ -51,6 +51,11 @@ void localize(const Rows &rows, i64 i, const T *shift, T scale, T *out) {
         for (i64 q = 0; q < rows.d; q++) out[q] = static_cast<T>(x[q * rows.column_step]) * scale - shift[q];
 }
 
+// Eight sums, added in a tree.
+inline double tree(const double *sums) {
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 // Squared distance of a row to a centre by float64 differences, in original coordinates. Eight sums,
 // each in the order of the features and then added in a tree, whatever the instruction set.
 template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, const double *center) {
@@ -80,7 +85,7 @@ template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, c
         }
     double sums[8];
     for (int v = 0; v < parts; v++) store(sums + v * L, part[v]);
-    double sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    double sum = tree(sums);
     for (; q < d; q++) sum += square(q);
     return sum;
 }
@@ -90,7 +95,7 @@ template <class Row> double exact_product(const Rows &rows, i64 i, const double 
     const Row *x = row_of<Row>(rows, i);
     double sums[8] = {};
     for (i64 q = 0; q < rows.d; q++) sums[q % 8] += rounded(static_cast<double>(x[q * rows.column_step]) * center[q]);
-    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    return tree(sums);
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

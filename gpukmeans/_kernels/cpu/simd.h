@@ -83,31 +83,21 @@ GPUKMEANS_INLINE Vec<float> pick(Vec<float> table, Vec<i32> index) {
 #endif
 }
 
-// A bit for each lane of a mask, as comparisons give them.
-GPUKMEANS_INLINE unsigned bits_of(Vec<i32> mask) {
+// A bit for each lane of a mask, as comparisons of 32 or 64 bits give them.
+template <class Mask> GPUKMEANS_INLINE unsigned bits_of(Mask mask) {
+    [[maybe_unused]] constexpr bool wide = sizeof(mask[0]) == 8;
 #if defined(__AVX512F__)
-    return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
+    const __m512i bits = reinterpret_cast<__m512i>(mask);
+    return wide ? _mm512_movepi64_mask(bits) : _mm512_movepi32_mask(bits);
 #elif defined(__AVX2__)
-    return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+    return static_cast<unsigned>(wide ? _mm256_movemask_pd(reinterpret_cast<__m256d>(mask))
+                                      : _mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
 #elif defined(__SSE2__)
-    return static_cast<unsigned>(_mm_movemask_ps(reinterpret_cast<__m128>(mask)));
+    return static_cast<unsigned>(wide ? _mm_movemask_pd(reinterpret_cast<__m128d>(mask))
+                                      : _mm_movemask_ps(reinterpret_cast<__m128>(mask)));
 #else
     unsigned bits = 0;
-    for (int i = 0; i < lanes<i32>; i++) bits |= static_cast<unsigned>(mask[i] & 1) << i;
-    return bits;
-#endif
-}
-
-GPUKMEANS_INLINE unsigned bits_of(Vec<i64> mask) {
-#if defined(__AVX512F__)
-    return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
-#elif defined(__AVX2__)
-    return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
-#elif defined(__SSE2__)
-    return static_cast<unsigned>(_mm_movemask_pd(reinterpret_cast<__m128d>(mask)));
-#else
-    unsigned bits = 0;
-    for (int i = 0; i < lanes<i64>; i++) bits |= static_cast<unsigned>(mask[i] & 1) << i;
+    for (unsigned i = 0; i < sizeof(mask) / sizeof(mask[0]); i++) bits |= static_cast<unsigned>(mask[i] & 1) << i;
     return bits;
 #endif
 }

@@ -34,7 +34,7 @@ template <class Row, int R> double moments_of_rows(const Moments &m, i64 i, doub
     for (int r = 0; r < R; r++) {
         double part[8];
         for (int v = 0; v < parts; v++) store(part + v * L, norms[r][v]);
-        double norm = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+        double norm = tree(part);
         for (i64 p = q; p < d; p++) {
             const double value = static_cast<double>(x[r][p * step]) - m.shift[p], square = rounded(value * value);
             first[p] += value;
