@@ -66,6 +66,7 @@ class Request(NamedTuple):
     lanes: Any  # the sums of the pass before, by lanes, or None; "moves" are added to them in place
     tests: Any  # `_bounds.Tests`, or None
     inertia: bool  # whether to compute it, for the new labels
+    projection: Any = None  # `_leading.Projection`, or None
 
 
 class Lanes(NamedTuple):
@@ -85,6 +86,7 @@ class Searched(NamedTuple):
     doubtful: Any  # rows that fast distances could not decide, likewise
     searched: int  # rows that no bound held to their centres
     inertia: Any  # float, or on the device
+    left: int = 0  # rows searched that the leading directions did not decide
 
 
 def local(rows: Any, frame: Frame) -> Any:

@@ -21,6 +21,7 @@ from ._bounds import Bounds, worth_keeping
 from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations
 from ._frame import Frame, Lanes, Request, Searched, make_targets
+from ._leading import Leading, worth_looking
 from ._rows import SparseRows, UnitRows, directions, take
 from ._sums import Grid, Moments, Partial, Step, make_grid, plus, side_by_side, total
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
@@ -60,6 +61,7 @@ class Plan:
         self._workers = Workers(threads)
         self._capacity = max(16, (1 << 21) // (n_clusters * rows.shape[1]))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
+        self._leading: Leading | None = None
         self._held = ExitStack()
         self._one_blas_thread = False
 
@@ -359,11 +361,15 @@ class Plan:
 
         return self._workers.run(quietly, range(len(self.grid.lanes)))
 
+    @property
+    def _knows_rows(self) -> bool:
+        """Whether something can be kept of rows from pass to pass, where kernels run whole passes."""
+        return self.device.kind == "cpu" and not isinstance(self.rows, SparseRows)
+
     def _step_in_one(self, centers: Any, add: str) -> Step:
         """A step by a kernel that runs the whole pass."""
         n, d = self.rows.shape
-        keeps = self.device.kind == "cpu" and not isinstance(self.rows, SparseRows)
-        if self._bounds is None and keeps and worth_keeping(d, self.n_clusters):
+        if self._bounds is None and self._knows_rows and worth_keeping(d, self.n_clusters):
             self._bounds = Bounds(n, d, self.n_clusters)
             self._hold_blas()  # it separates the centres
         found = self._pass(centers, add, inertia=False)
@@ -378,9 +384,21 @@ class Plan:
             found = self.operations.draw_pass(request, *self._drawn, self._workers)
             self._drawn = None
         else:
-            found = self.operations.search_pass(request, self._workers)
+            found = self._search_pass(request)
         if self._bounds:
             self._bounds.learn(tests, found.searched, found.changed)
+        return found
+
+    def _search_pass(self, request: Request) -> Searched:
+        """A pass over the plan's rows, by their leading directions where that pays."""
+        if self._leading is None and self._knows_rows and worth_looking(*request.centers.shape):
+            self._leading = Leading(*self.rows.shape, self.n_clusters)
+            self._hold_blas()
+        if self._leading is None:
+            return self.operations.search_pass(request, self._workers)
+        projection = self._leading.prepare(self.rows, request.centers, self.frame)
+        found = self.operations.search_pass(request._replace(projection=projection), self._workers)
+        self._leading.learn(projection, found.searched, found.left)
         return found
 
     def _search(self, centers: Any, add_up: Callable[..., Partial] | None) -> Step:

@@ -77,9 +77,9 @@ template <class Row, class T> class Looping {
         s_.targets = make_targets<T>(l_.centers, s_.frame, before.k, s_.rows.d, before.trust, targets_);
         i64 changed = 0;
         for (i64 lane = 0; lane < lanes_; lane++) {
-            s_.facts[3 * lane] = 0;
+            s_.facts[4 * lane] = 0;
             Lane<Row, T>(s_, rest_).run(lane);
-            changed += s_.facts[3 * lane];
+            changed += s_.facts[4 * lane];
         }
         return changed;
     }

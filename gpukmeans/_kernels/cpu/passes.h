@@ -177,19 +177,24 @@ void learn(In<double> sums, In<double> masses, In<i64> counts, In<double> center
 class SearchPass : public Pass {
   public:
     SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
-               bool wide, bool spherical, In<double> centers, double trust, Out<i32> labels,
-               std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
+               bool wide, bool spherical, In<double> centers, double trust, std::optional<In<double>> basis,
+               std::optional<In<double>> points, double leading_trust, i64 tries, Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
                std::optional<In<double>> spread, std::optional<In<float>> near_, std::optional<In<float>> far_,
                bool filter, int add, In<i64> edges, std::optional<Out<double>> sums, std::optional<Out<double>> masses,
                std::optional<Out<i64>> counts, std::optional<Out<double>> rests, std::optional<Out<double>> inertia,
                Out<i64> facts)
         : Pass(edges), kernels_(searching_for(rows, wide)), draw_(std::move(draw)), centers_(centers.data()),
-          trust_(trust), targets_(kernels_.targets_bytes(centers.shape(0), centers.shape(1))) {
+          trust_(trust), basis_(data(basis)), points_(data(points)),
+          targets_(kernels_.targets_bytes(centers.shape(0), centers.shape(1))),
+          leading_(basis ? kernels_.leading_bytes(centers.shape(0), centers.shape(1), basis->shape(1)) : 0) {
         search_.rows = rows_of(rows);
         search_.weights = data(weights);
         search_.frame = {shift.data(), scale};
         search_.spherical = spherical;
         search_.targets.k = static_cast<i64>(centers.shape(0));
+        search_.leading.rank = basis ? static_cast<i64>(basis->shape(1)) : 0;
+        search_.leading.trust = leading_trust;
+        search_.leading.tries = tries;
         search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
         search_.labels = labels.data();
         search_.add = static_cast<Add>(add);
@@ -198,7 +203,7 @@ class SearchPass : public Pass {
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         scratch_bytes_ = kernels_.scratch_bytes(search_);
-        kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, edges, sums,
+        kept_ = nb::make_tuple(rows, weights, shift, centers, basis, points, labels, upper, gap, drift, spread, near_, far_, edges, sums,
                                masses, counts, rests, inertia, facts);
     }
 
@@ -209,7 +214,10 @@ class SearchPass : public Pass {
         if (draw_) draw_->fetch(search_.edges[lane], search_.edges[lane + 1]);
         std::call_once(ready_, [this] {
             const Targets &t = search_.targets;
-            search_.targets = kernels_.make_targets(centers_, search_.frame, t.k, search_.rows.d, trust_, targets_.data());
+            const i64 d = search_.rows.d;
+            search_.targets = kernels_.make_targets(centers_, search_.frame, t.k, d, trust_, targets_.data());
+            if (search_.leading.rank)
+                kernels_.make_leading(search_.targets, basis_, points_, d, search_.leading, leading_.data());
         });
         kernels_.search(search_, lane, scratch);
     }
@@ -219,7 +227,8 @@ class SearchPass : public Pass {
     const std::optional<Draw> draw_;
     const double *const centers_;
     const double trust_;
-    const Scratch targets_;
+    const double *const basis_, *const points_;
+    const Scratch targets_, leading_;
     i64 scratch_bytes_;
     mutable std::once_flag ready_;
     mutable Search search_{};
@@ -282,7 +291,7 @@ std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weigh
     const i64 lanes = static_cast<i64>(edges.shape(0)) - 1;
     std::vector<double> sums(static_cast<std::size_t>(2 * lanes * k * (d + 1)));
     std::vector<double> inertia(static_cast<std::size_t>(lanes));
-    std::vector<i64> counts(static_cast<std::size_t>(lanes * k)), facts(static_cast<std::size_t>(3 * lanes));
+    std::vector<i64> counts(static_cast<std::size_t>(lanes * k)), facts(static_cast<std::size_t>(4 * lanes));
     Loop task{};
     task.search.rows = rows_of(rows);
     task.search.weights = data(weights);

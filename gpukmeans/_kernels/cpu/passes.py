@@ -56,11 +56,17 @@ def draw_pass(request: Request, source: np.ndarray, which: np.ndarray, workers: 
 
 
 def _search(request: Request, draw: Any, workers: Workers) -> Searched:
-    rows, centers, frame, tests = request.rows, request.centers, request.frame, request.tests
+    rows, centers, frame, tests, projection = (
+        request.rows,
+        request.centers,
+        request.frame,
+        request.tests,
+        request.projection,
+    )
     k, d = centers.shape
     edges = lane_edges(rows, k)
     lanes = _lanes(request, edges.size - 1, workers)
-    facts = np.zeros((edges.size - 1, 3), np.int64)
+    facts = np.zeros((edges.size - 1, 4), np.int64)
     inertia = np.zeros(edges.size - 1) if request.inertia else None
     fixed = {
         "draw": draw,
@@ -70,6 +76,10 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "spherical": frame.spherical,
         "centers": centers,
         "trust": trust(frame.dtype, d),
+        "basis": projection and projection.basis,
+        "points": projection and projection.points,
+        "leading_trust": projection.trust if projection else 0.0,
+        "tries": projection.tries if projection else 0,
         "drift": tests and tests.drift,
         "spread": tests and tests.spread,
         "near": tests and tests.near,
@@ -85,8 +95,8 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
     }
     by_lane = {**_sums(lanes), "inertia": inertia, "facts": facts}
     _run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
-    changed, doubtful, searched = facts.sum(axis=0).tolist()
-    return Searched(lanes, changed, doubtful, searched, 0.0 if inertia is None else _in_order(inertia))
+    changed, doubtful, searched, left = facts.sum(axis=0).tolist()
+    return Searched(lanes, changed, doubtful, searched, 0.0 if inertia is None else _in_order(inertia), left)
 
 
 def move_centers(step: Any, centers: np.ndarray, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,8 @@
 #pragma once
 
 #include "bounds.h"
+#include "leading.h"
 #include "narrow.h"
-#include "tiles.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
@@ -38,9 +38,8 @@ template <class Row, class T> class Lane {
     Lane(const Search &s, char *scratch)
         : s_(s), rows_(s.rows), d_(s.rows.d), k_(s.targets.k), cut_(cut_of<T>(k_, d_)),
           centers_(static_cast<const T *>(s.targets.groups)), norms_(static_cast<const T *>(s.targets.norms)),
-          scale_(static_cast<T>(s.frame.scale)), room_(cut_.batch + tile_rows<T>),
-          pieces_{reinterpret_cast<std::uintptr_t>(scratch)}, bounds_(s, pieces_, room_, scratch) {
-        shift_ = pieces_.take<T>(d_ + lanes<T>);
+          room_(cut_.batch + tile_rows<T>), pieces_{reinterpret_cast<std::uintptr_t>(scratch)},
+          packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), leader_(s, packer_, pieces_, scratch) {
         line_ = pieces_.take<T>(d_);
         x_ = pieces_.take<T>(room_ * d_);
         found_ = {pieces_.take<T>(room_), pieces_.take<T>(room_), pieces_.take<Index<T>>(room_), pieces_.take<T>(room_)};
@@ -52,15 +51,14 @@ template <class Row, class T> class Lane {
         else
             fresh_ = found_.at; // already of that width
         which_ = pieces_.take<i64>(largest(filter_rows, room_) + 2 * lanes<i64>);
-        changed_rows_ = pieces_.take<i32>(room_);
+        ahead_ = pieces_.take<i32>(leads() ? filter_rows : 0);
+        changed_rows_ = pieces_.take<i32>(largest(leads() ? filter_rows : 0, room_));
         adder_ = pieces_.take<char>(adder_bytes(k_, d_));
-        if (scratch)
-            for (i64 q = 0; q < d_; q++) shift_[q] = static_cast<T>(s.frame.shift[q] * s.frame.scale);
     }
 
     void run(i64 lane) {
         const i64 end = s_.edges[lane + 1];
-        if (rows_.row_step >= d_) together_ = end - 1 - (lanes<T> + d_ - 1) / d_;
+        packer_.end_at(end);
         if (s_.add == Add::nothing)
             run_with(lane, Wide<Row>(s_.sums, lane, k_, rows_, s_.weights)); // which adds nothing
         else
@@ -70,27 +68,62 @@ template <class Row, class T> class Lane {
   private:
     template <class Adder> void run_with(i64 lane, Adder &&adder) {
         if (s_.inertia) inertia_ = s_.inertia[lane];
-        const i64 range = s_.bounds.filter ? filter_rows : cut_.batch;
+        const i64 range = s_.bounds.filter || leads() ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
             const i64 m = s_.bounds.filter ? bounds_.failing(a, b, which_) : b - a;
-            for (i64 i = 0; i < m; i += cut_.batch) {
-                const Batch batch{a + i, smallest(cut_.batch, m - i), s_.bounds.filter ? which_ + i : nullptr};
-                if (cut_.direct && !s_.bounds.upper)
-                    with_few_features(d_, [&](auto d) { skim<d.count>(batch, adder); });
-                else {
-                    search_batch(batch);
-                    relabel(batch, adder);
-                }
-            }
+            const Batch range_of{a, m, s_.bounds.filter ? which_ : nullptr};
+            if (leads()) {
+                lead(range_of, b - a);
+                relabel({a, b - a, nullptr}, ahead_, adder);
+            } else
+                in_batches(range_of, [&](const Batch &batch) {
+                    if (cut_.direct && !s_.bounds.upper)
+                        with_few_features(d_, [&](auto d) { skim<d.count>(batch, adder); });
+                    else {
+                        search_batch(batch);
+                        relabel(batch, fresh_, adder);
+                    }
+                });
             searched_ += m;
             if (s_.add == Add::all)
                 for (i64 i = a; i < b; i++) adder.add(i, s_.labels[i], 1.0);
             if (s_.inertia) add_inertia(a, b);
         }
-        i64 *facts = s_.facts + 3 * lane;
-        facts[0] += changed_, facts[1] += doubtful_, facts[2] += searched_;
+        i64 *facts = s_.facts + 4 * lane;
+        facts[0] += changed_, facts[1] += doubtful_, facts[2] += searched_, facts[3] += open_;
         if (s_.inertia) s_.inertia[lane] = inertia_;
+    }
+
+    bool leads() const { return s_.leading.rank > 0; }
+
+    // Rows in batches.
+    template <class Use> void in_batches(const Batch &rows, Use use) const {
+        for (i64 i = 0; i < rows.m; i += cut_.batch)
+            use(Batch{rows.first + i, smallest(cut_.batch, rows.m - i), rows.which ? rows.which + i : nullptr});
+    }
+
+    // Finds the labels of a range by leading directions, and those that these leave open as ever: into `ahead_`.
+    void lead(const Batch &rows, i64 size) {
+        const i64 a = rows.first;
+        for (i64 i = 0; i < size; i++) ahead_[i] = s_.labels[a + i];
+        i64 open = 0;
+        for (i64 p = 0; p < rows.m; p += tile_rows<T>) {
+            const Batch tile{a + p, smallest(tile_rows<T>, rows.m - p), rows.which ? which_ + p : nullptr};
+            leader_.search(rows, p);
+            if (s_.bounds.upper) bounds_.write(tile, leader_.labels(), leader_.upper(), leader_.other());
+            for (i64 r = 0; r < tile.m; r++) { // what is listed anew has been read
+                const i64 i = tile.row(r);
+                ahead_[i - a] = leader_.labels()[r];
+                which_[open] = i;
+                open += leader_.is_open(r);
+            }
+        }
+        open_ += open;
+        in_batches({a, open, which_}, [&](const Batch &batch) {
+            search_batch(batch);
+            for (i64 p = 0; p < batch.m; p++) ahead_[batch.row(p) - a] = fresh_[p];
+        });
     }
 
     void add_inertia(i64 a, i64 b) {
@@ -133,7 +166,7 @@ template <class Row, class T> class Lane {
             } else {
                 found.write(found_);
                 settle(tile);
-                relabel(tile, adder);
+                relabel(tile, fresh_, adder);
             }
         }
     }
@@ -154,7 +187,7 @@ template <class Row, class T> class Lane {
 
     // The tile at p of a batch that is turned; the rows as far into the next one come from main memory meanwhile.
     template <int D> GPUKMEANS_INLINE Nearest<T> nearest(const Batch &batch, i64 p, i64 full) const {
-        const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, row_after(batch, full + p)));
+        const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, packer_.row_after(batch, full + p)));
         constexpr i64 bytes = static_cast<i64>(sizeof(Row)) * D * direct_rows<T>;
         for (i64 at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
         return search_direct<T, D>(x_ + p, full, centers_, k_);
@@ -167,13 +200,13 @@ template <class Row, class T> class Lane {
             const Row *x = row_of<Row>(rows_, batch.first);
             for (int q = 0; q < D; q++) {
                 T *out = x_ + q * full;
-                const T shift = shift_[q];
-                for (i64 p = 0; p < batch.m; p++) out[p] = static_cast<T>(x[p * D + q]) * scale_ - shift;
+                const T shift = packer_.shift()[q], scale = packer_.scale();
+                for (i64 p = 0; p < batch.m; p++) out[p] = static_cast<T>(x[p * D + q]) * scale - shift;
             }
         } else
             for (i64 p = 0; p < batch.m; p++) {
                 const Row *x = row_of<Row>(rows_, batch.row(p));
-                for (int q = 0; q < D; q++) x_[q * full + p] = static_cast<T>(x[q * step]) * scale_ - shift_[q];
+                for (int q = 0; q < D; q++) x_[q * full + p] = static_cast<T>(x[q * step]) * packer_.scale() - packer_.shift()[q];
             }
         for (int q = 0; q < D; q++)
             for (i64 p = batch.m; p < full; p++) x_[q * full + p] = 0;
@@ -186,66 +219,13 @@ template <class Row, class T> class Lane {
         }
         const bool once = cut_.centers >= k_; // all centres stay in cache: a tile is packed and searched
         for (i64 p = 0; p < full; p += tile_rows<T>) {
-            pack(batch, p, tile(p));
+            packer_.pack(batch, p, tile(p), found_.size + p);
             if (once) search_tile(tile(p), centers_, norms_, d_, 0, k_, at_row(p));
         }
         if (once) return;
         for (i64 j = 0; j < k_; j += cut_.centers)
             for (i64 p = 0; p < full; p += tile_rows<T>)
                 search_tile(tile(p), centers_, norms_, d_, j, smallest(j + cut_.centers, k_), at_row(p));
-    }
-
-    // Rows p and following of a batch as a tile (d, tile_rows), and their |x|^2. The last row of the
-    // batch fills up a tile.
-    void pack(const Batch &batch, i64 p, T *out) {
-        constexpr int L = lanes<T>, B = tile_rows<T>;
-        for (int v = 0; v < B; v += L) {
-            const Row *rows[L], *next[L];
-            for (int r = 0; r < L; r++) {
-                rows[r] = row_of<Row>(rows_, batch.row(smallest(p + v + r, batch.m - 1)));
-                next[r] = row_of<Row>(rows_, row_after(batch, p + v + L + r));
-            }
-            Vec<T> size{};
-            i64 q = 0;
-            if (rows_.column_step == 1) {
-                for (; q + L <= d_; q += L) pack_block(rows, next, q, L, out + v, size);
-                if (batch.row(smallest(p + v + L - 1, batch.m - 1)) <= together_ && q < d_) {
-                    pack_block(rows, next, q, static_cast<int>(d_ - q), out + v, size);
-                    q = d_;
-                }
-            }
-            for (; q < d_; q++) {
-                T *to = out + q * B + v;
-                for (int r = 0; r < L; r++) to[r] = static_cast<T>(rows[r][q * rows_.column_step]) * scale_ - shift_[q];
-                size += load(to) * load(to);
-            }
-            store(found_.size + p + v, size);
-        }
-    }
-
-    // The features q to q + count - 1, of which a register is read, of as many rows.
-    GPUKMEANS_INLINE void pack_block(const Row *const *rows, const Row *const *next, i64 q, int count, T *out,
-                                     Vec<T> &size) {
-        constexpr int L = lanes<T>, B = tile_rows<T>;
-        Vec<T> block[L];
-        const Vec<T> shift = load(shift_ + q);
-#pragma GCC unroll 16
-        for (int r = 0; r < L; r++) {
-            __builtin_prefetch(next[r] + q, 0, 2);
-            block[r] = load_as<T>(rows[r] + q) * scale_ - shift;
-        }
-        transpose<T>(block);
-#pragma GCC unroll 16
-        for (int r = 0; r < L; r++) {
-            if (r >= count) break;
-            store(out + (q + r) * B, block[r]);
-            size += block[r] * block[r];
-        }
-    }
-
-    // The row at place p, or, past the end of the batch, one that may be wanted next.
-    i64 row_after(const Batch &batch, i64 p) const {
-        return batch.which ? batch.which[smallest(p, batch.m - 1)] : smallest(batch.first + p, rows_.n - 1);
     }
 
     T *tile(i64 p) { return x_ + p * d_; }
@@ -318,7 +298,7 @@ template <class Row, class T> class Lane {
 
     // The nearest centre by exact differences, the lowest index on ties, among those within the limit.
     i32 decide(i64 i, T limit) {
-        localize<Row, T>(rows_, i, shift_, scale_, line_);
+        packer_.row(i, line_);
         double best = __builtin_inf();
         i32 label = 0;
         auto consider = [&](i64 j, T fast) {
@@ -351,10 +331,10 @@ template <class Row, class T> class Lane {
         return label;
     }
 
-    template <class Adder> void relabel(const Batch &batch, Adder &adder) {
-        const i64 changed = list_changed(batch);
+    template <class Adder> void relabel(const Batch &batch, const i32 *fresh, Adder &adder) {
+        const i64 changed = list_changed(batch, fresh);
         changed_ += changed;
-        for (i64 c = 0; c < changed; c++) relabel_row(batch.row(changed_rows_[c]), fresh_[changed_rows_[c]], adder);
+        for (i64 c = 0; c < changed; c++) relabel_row(batch.row(changed_rows_[c]), fresh[changed_rows_[c]], adder);
     }
 
     template <class Adder> GPUKMEANS_INLINE void relabel_row(i64 i, i32 label, Adder &adder) {
@@ -388,17 +368,17 @@ template <class Row, class T> class Lane {
     }
 
     // Lists the places of a batch whose label is new; their number.
-    i64 list_changed(const Batch &batch) {
+    i64 list_changed(const Batch &batch, const i32 *fresh) {
         constexpr i64 L = lanes<i32>;
         const i64 whole = batch.which ? 0 : batch.m / L * L;
         i64 changed = 0;
         for (i64 p = 0; p < whole; p += L) {
-            unsigned bits = bits_of(load(fresh_ + p) != load(s_.labels + batch.first + p));
+            unsigned bits = bits_of(load(fresh + p) != load(s_.labels + batch.first + p));
             for (; bits; bits &= bits - 1) changed_rows_[changed++] = static_cast<i32>(p + __builtin_ctz(bits));
         }
         for (i64 p = whole; p < batch.m; p++) {
             changed_rows_[changed] = static_cast<i32>(p);
-            changed += fresh_[p] != s_.labels[batch.row(p)];
+            changed += fresh[p] != s_.labels[batch.row(p)];
         }
         return changed;
     }
@@ -408,18 +388,18 @@ template <class Row, class T> class Lane {
     const i64 d_, k_;
     const Cut cut_;
     const T *centers_, *norms_;
-    const T scale_;
     const i64 room_; // rows that every array of a batch has room for
     Pieces pieces_;
+    Packer<Row, T> packer_;
     RowBounds bounds_;
-    T *shift_, *line_, *x_, *limit_, *upper_, *other_;
+    Leader<Row, T> leader_;
+    T *line_, *x_, *limit_, *upper_, *other_;
     Found<T> found_;
-    i32 *fresh_, *changed_rows_;
+    i32 *fresh_, *ahead_, *changed_rows_;
     i64 *which_;
     void *adder_; // what add_with() needs
-    i64 together_ = -1; // the last row that may be read a register at a time, with what follows it in the lane
     double inertia_ = 0;
-    i64 changed_ = 0, doubtful_ = 0, searched_ = 0;
+    i64 changed_ = 0, doubtful_ = 0, searched_ = 0, open_ = 0;
 };
 
 template <class Row, class T> i64 search_scratch(const Search &s) { return Lane<Row, T>::scratch_bytes(s); }

@@ -34,6 +34,16 @@ struct Targets {
     double reach;         // the largest |c|, local
 };
 
+// Centres seen along a few directions of the data, see _leading.py; T is the type that distances are computed in.
+struct Leading {
+    i64 rank;           // directions; 0 for none, then the rest is null
+    const void *basis;  // T (d, rank), in groups
+    const void *points; // T (rank + 1, k), in groups, times -2
+    const void *starts; // T (rank,): zeros
+    double trust;       // relative error of a product, against |c|^2 + 2 |x| |c|
+    i64 tries;          // centres that are measured for a row at most
+};
+
 // What the pass before left and this one may use: see _bounds.py.
 struct Bounds {
     float *upper;         // (n,) distance to the own centre, less the drift when it was measured; or null
@@ -65,13 +75,14 @@ struct Search {
     Frame frame;
     bool spherical;        // products decide, see _frame.nearest_directly
     Targets targets;
+    Leading leading;
     Bounds bounds;
     i32 *labels; // (n,) in: of the pass before, -1 for none; out: of this one
     Add add;
     const i64 *edges; // (lanes + 1,) rows of each lane
     Sums sums;
     double *inertia;  // (lanes,) or null
-    i64 *facts;       // (lanes, 3): rows with a new label, rows decided again, rows searched
+    i64 *facts;       // (lanes, 4): rows with a new label, rows decided again, searched, left open by `leading`
 };
 
 // A copy of the rows in 8-bit integers: (x - shift) * steps, rounded. See seeding.h.
@@ -221,6 +232,8 @@ struct CsrKernels {
 struct Searching {
     i64 (*targets_bytes)(i64 k, i64 d);
     Targets (*make_targets)(const double *centers, const Frame &, i64 k, i64 d, double trust, void *memory);
+    i64 (*leading_bytes)(i64 k, i64 d, i64 rank);
+    void (*make_leading)(const Targets &, const double *basis, const double *points, i64 d, Leading &, void *memory);
     i64 (*scratch_bytes)(const Search &);
     void (*search)(const Search &, i64 lane, void *scratch);
     i64 (*loop_scratch)(const Loop &);

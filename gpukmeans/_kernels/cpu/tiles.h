@@ -23,6 +23,12 @@ template <class T> struct Found {
     T *size;          // |x|^2
 };
 
+// Where the entry (q, j) of a matrix (d, k) lies whose columns are in groups beside each other.
+inline i64 in_groups(i64 q, i64 j, i64 k, i64 d) {
+    const i64 first = j / group * group, size = smallest(group, k - first);
+    return first * d + q * size + (j - first);
+}
+
 // Centre j, in local coordinates, in its place: (k, d) for the direct way; groups of centres beside each other,
 // feature by feature, times -2, for tiles.
 template <class T> void arrange(const double *local, double norm, i64 j, i64 k, i64 d, T *to, T *to_norms) {
@@ -31,9 +37,9 @@ template <class T> void arrange(const double *local, double norm, i64 j, i64 k, 
     if (is_direct(d)) // a copy is infinitely far from every row
         for (i64 q = 0; q < d; q++) to[j * d + q] = static_cast<T>(copy ? norm : local[q]);
     else {
-        const i64 first = j / group * group, size = first + group <= k ? group : k - first;
-        T *column = to + first * d + (j - first);
-        for (i64 q = 0; q < d; q++) column[q * size] = far ? T(0) : static_cast<T>(-2 * local[q]);
+        T *column = to + in_groups(0, j, k, d);
+        const i64 step = in_groups(1, j, k, d) - in_groups(0, j, k, d);
+        for (i64 q = 0; q < d; q++) column[q * step] = far ? T(0) : static_cast<T>(-2 * local[q]);
     }
 }
 
@@ -90,15 +96,14 @@ template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_direct(const T *x, 
 
 // --- tiles ----------------------------------------------------------------------------------------
 
-// One tile of rows x (d, tile_rows) against J centres (d, J), the first of which is number `first`.
+// Products of one tile of rows x (d, tile_rows) with the columns of a matrix (d, J), each added to its start.
 template <class T, int J>
-GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms, i64 d, i64 first, Found<T> found) {
+GPUKMEANS_INLINE void multiply_group(const T *x, const T *centers, const T *starts, i64 d, Vec<T> (&product)[J][row_vectors]) {
     constexpr int V = row_vectors, L = lanes<T>;
-    Vec<T> product[J][V];
 #pragma GCC unroll 8
     for (int j = 0; j < J; j++)
 #pragma GCC unroll 8
-        for (int v = 0; v < V; v++) product[j][v] = fill(norms[j]);
+        for (int v = 0; v < V; v++) product[j][v] = fill(starts[j]);
     for (i64 q = 0; q < d; q++) {
         Vec<T> rows[V];
 #pragma GCC unroll 8
@@ -110,6 +115,14 @@ GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms,
             for (int v = 0; v < V; v++) product[j][v] += rows[v] * center;
         }
     }
+}
+
+// One tile against J centres, the first of which is number `first`.
+template <class T, int J>
+GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms, i64 d, i64 first, Found<T> found) {
+    constexpr int V = row_vectors, L = lanes<T>;
+    Vec<T> product[J][V];
+    multiply_group<T, J>(x, centers, norms, d, product);
 #pragma GCC unroll 8
     for (int v = 0; v < V; v++) {
         Vec<T> best = load(found.best + v * L), second = load(found.second + v * L);
@@ -126,13 +139,13 @@ GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms,
     }
 }
 
-template <class T, int J>
-void search_rest(const T *x, const T *centers, const T *norms, i64 d, i64 first, i64 count, Found<T> found) {
+// Has `use` do something that is compiled for each size of a group, `size` being one from 1 to J.
+template <int J, class Use> GPUKMEANS_INLINE void with_size(i64 size, Use use) {
     if constexpr (J > 0) {
-        if (count == J)
-            search_group<T, J>(x, centers, norms, d, first, found);
+        if (size == J)
+            use(Features<J>{});
         else
-            search_rest<T, J - 1>(x, centers, norms, d, first, count, found);
+            with_size<J - 1>(size, use);
     }
 }
 
@@ -140,10 +153,21 @@ void search_rest(const T *x, const T *centers, const T *norms, i64 d, i64 first,
 template <class T>
 void search_tile(const T *x, const T *groups, const T *norms, i64 d, i64 first, i64 last, Found<T> found) {
     for (i64 j = first; j < last; j += group)
-        if (j + group <= last)
-            search_group<T, group>(x, groups + j * d, norms + j, d, j, found);
-        else
-            search_rest<T, group - 1>(x, groups + j * d, norms + j, d, j, last - j, found);
+        with_size<group>(smallest(group, last - j), [&](auto size) {
+            search_group<T, size.count>(x, groups + j * d, norms + j, d, j, found);
+        });
+}
+
+// Products of one tile with `count` columns, in groups, each added to its start: out (count, tile_rows).
+template <class T> void multiply_tile(const T *x, const T *groups, const T *starts, i64 d, i64 count, T *out) {
+    constexpr int V = row_vectors, L = lanes<T>;
+    for (i64 j = 0; j < count; j += group)
+        with_size<group>(smallest(group, count - j), [&](auto size) {
+            Vec<T> product[size.count][V];
+            multiply_group<T, size.count>(x, groups + j * d, starts + j, d, product);
+            for (int i = 0; i < size.count; i++)
+                for (int v = 0; v < V; v++) store(out + (j + i) * tile_rows<T> + v * L, product[i][v]);
+        });
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA
