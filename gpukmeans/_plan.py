@@ -392,7 +392,8 @@ class Plan:
     def _search_pass(self, request: Request) -> Searched:
         """A pass over the plan's rows, by their leading directions where that pays."""
         if self._leading is None and self._knows_rows and worth_looking(*request.centers.shape):
-            self._leading = Leading(*self.rows.shape, self.n_clusters)
+            n, d = self.rows.shape
+            self._leading = Leading(n, d, self.n_clusters)
             self._hold_blas()
         if self._leading is None:
             return self.operations.search_pass(request, self._workers)
