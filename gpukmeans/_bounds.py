@@ -6,6 +6,7 @@ move; how far each has moved in all is added up, once for all rows. A row keeps 
 gap is larger than what its own centre and the farthest mover have moved since, or while it lies
 within half the distance from its centre to the nearest other one. What this proves is exact: labels
 are the same as without bounds.
+Rows that fail may get a second look, see `_second_look`.
 
 References
 ----------
@@ -14,11 +15,12 @@ G. Hamerly, "Making k-means even faster", SIAM International Conference on Data 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._frame import Frame
+from ._second_look import Look, farthest_others, second_look
 
 # n_features * n_clusters from which bounds are kept at all, and up to which a search is cheap. Where it is
 # not, looking at bounds is as good as free.
@@ -51,6 +53,7 @@ class Tests(NamedTuple):
     near: np.ndarray  # (k,) float32: rows whose `upper` is below keep their centre
     far: np.ndarray  # (k,) float32: rows whose `gap` is above keep their centre
     filter: bool  # whether rows may keep their centres in this pass
+    look: Look | None  # how rows that fail are looked at again
 
 
 class Bounds:
@@ -71,13 +74,23 @@ class Bounds:
         self._settled = False  # whether few rows changed their clusters in the pass before
         self._searched = n_samples
         self._centers: np.ndarray | None = None
+        self._moved = np.zeros(n_clusters)  # since the pass before
         self._drift = np.zeros(n_clusters)
         self._spread = np.zeros(n_clusters)
         self._separation = np.zeros(n_clusters)  # half the distance to the nearest other centre ...
         self._separated = np.full(n_clusters, -np.inf)  # ... when `spread` was this
 
-    def prepare(self, centers: np.ndarray, frame: Frame) -> Tests | None:
-        """The tests for a pass with these centres, (k, d) float64; None while bounds rest."""
+    def prepare(self, centers: np.ndarray, frame: Frame, rows: Any, labels: np.ndarray) -> Tests | None:
+        """The tests for a pass with these centres, (k, d) float64; None while bounds rest.
+
+        Parameters
+        ----------
+        centers : array of shape (k, d), float64
+        frame : Frame
+        rows : array of shape (n, d)
+        labels : array of shape (n,), int32
+            Of the pass before.
+        """
         self._move(centers, frame)
         if self._rest or (self._cheap and not self._known and not self._settled):
             self._rest = max(0, self._rest - 1)
@@ -89,14 +102,10 @@ class Bounds:
         near = half * (1 - _FLOAT) - self._drift
         near -= _FLOAT * (np.abs(near) + self._drift)
         far = self._spread * (1 + _FLOAT)
-        return Tests(
-            self._upper,
-            self._gap,
-            self._drift,
-            self._spread,
-            near.astype(np.float32),
-            np.nextafter(far.astype(np.float32), np.float32(np.inf)),
-            self._known,
+        near, far = near.astype(np.float32), np.nextafter(far.astype(np.float32), np.float32(np.inf))
+        tests = Tests(self._upper, self._gap, self._drift, self._spread, near, far, self._known, None)
+        return (
+            tests._replace(look=second_look(tests, self._moved, centers, frame, rows, labels)) if self._known else tests
         )
 
     def learn(self, tests: Tests | None, searched: int, changed: int) -> None:
@@ -115,11 +124,9 @@ class Bounds:
         else:
             ways = np.subtract(centers, self._centers, out=self._centers)
             moved = np.sqrt(np.einsum("ij,ij->i", ways, ways)) * (frame.scale * (_UP + ways.shape[1] * 2.0**-52))
-            farthest = int(moved.argmax())
-            other = np.full_like(moved, moved[farthest])
-            other[farthest] = np.delete(moved, farthest).max(initial=0.0)
+            self._moved = moved
             self._drift = (self._drift + moved) * _UP
-            self._spread = (self._spread + moved + other) * _UP
+            self._spread = (self._spread + moved + farthest_others(moved)) * _UP
             np.copyto(self._centers, centers)
 
     def _separate(self, centers: np.ndarray, frame: Frame) -> None:

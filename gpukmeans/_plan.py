@@ -378,7 +378,7 @@ class Plan:
         return Step(partial, found.lanes, exact, self.labels, found.changed, found.doubtful, 0)
 
     def _pass(self, centers: Any, add: str, inertia: bool) -> Searched:
-        tests = self._bounds.prepare(centers, self.frame) if self._bounds else None
+        tests = self._bounds.prepare(centers, self.frame, self.rows, self.labels) if self._bounds else None
         request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, tests, inertia)
         if self._drawn:
             found = self.operations.draw_pass(request, *self._drawn, self._workers)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpukmeans._bounds
+import gpukmeans._second_look
 from gpukmeans import KMeans
 from gpukmeans._device import CPU
 from gpukmeans._frame import Frame
@@ -113,6 +114,82 @@ def test_any_shape(seed, d, k, n, kind, dtype):
     check_every_iteration(X, X[rows], 4)
 
 
+@pytest.fixture(params=[0, 1, 4, 9], ids="{} movers".format)
+def looking_twice(request, monkeypatch):
+    """Every row that fails gets a second look, with so many movers; the looks that were taken."""
+    monkeypatch.setattr(gpukmeans._second_look, "_DEAR", 0)
+    monkeypatch.setattr(gpukmeans._second_look, "_WORTH", -np.inf)
+    monkeypatch.setattr(gpukmeans._second_look, "_PART", 1)
+    monkeypatch.setattr(gpukmeans._second_look, "_MOVERS", (request.param,))
+    looks, learn = [], gpukmeans._bounds.Bounds.learn
+    monkeypatch.setattr(
+        gpukmeans._bounds.Bounds,
+        "learn",
+        lambda self, tests, number, new: looks.append(tests and tests.look) or learn(self, tests, number, new),
+    )
+    return looks
+
+
+@pytest.mark.parametrize("isa", native().instruction_sets() if native() else [])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("n", "d", "k"), [(1500, 5, 40), (1000, 33, 17), (700, 50, 70), (500, 130, 16)])
+def test_labels_with_second_looks(looking_twice, isa, dtype, kind, n, d, k):
+    rng = np.random.default_rng([n, d, k])
+    X, rows = data(rng, kind, n, d, k)
+    X = X.astype(dtype)
+    before = native().instruction_set()
+    native().use(isa)
+    try:
+        check_every_iteration(X, X[rows], 7, rng.random(len(X)) if k % 2 else None)
+    finally:
+        native().use(before)
+    assert any(looking_twice) or kind == "integers"
+
+
+def test_a_second_look_holds_rows_after_a_centre_has_jumped():
+    """A cluster that was empty is given a far row: only rows near there have to be searched."""
+    rng = np.random.default_rng(4)
+    centers = rng.uniform(-10, 10, (64, 80))
+    X = (centers[rng.integers(0, 63, 20_000)] + rng.normal(size=(20_000, 80))).astype(np.float32)
+    centers = np.concatenate([X[[np.argmin(((X - c) ** 2).sum(1)) for c in centers[:63]]], [np.full(80, 1e3)]])
+    searched = []
+    with pytest.MonkeyPatch.context() as patch:
+        learn = gpukmeans._bounds.Bounds.learn
+        patch.setattr(
+            gpukmeans._bounds.Bounds,
+            "learn",
+            lambda self, tests, number, new: searched.append(number) or learn(self, tests, number, new),
+        )
+        model = KMeans(64, init=centers, max_iter=2, tol=0).fit(X)
+    assert np.array_equal(model.labels_, brute(X, model.cluster_centers_))
+    assert searched[0] == len(X)
+    assert searched[1] < len(X) // 8
+
+
+@pytest.mark.parametrize("part", ["rest", "movers"])
+def test_the_checker_catches_second_looks_that_are_too_bold(monkeypatch, part):
+    """Spread that is left out, or movers that nobody measures."""
+    monkeypatch.setattr(gpukmeans._second_look, "_DEAR", 0)
+    monkeypatch.setattr(gpukmeans._second_look, "_WORTH", -np.inf)
+    look = gpukmeans._bounds.second_look
+
+    def bold(tests, moved, *others):
+        found = look(tests, moved, *others)
+        if found is None:
+            return None
+        if part == "rest":
+            return found._replace(rest=found.rest - 0.9 * moved.max())
+        rest = gpukmeans._second_look._rest(tests.spread, moved, np.argsort(-moved)[:10])
+        return found._replace(rest=rest, movers=found.movers[:0])
+
+    monkeypatch.setattr(gpukmeans._bounds, "second_look", bold)
+    rng = np.random.default_rng(2)
+    X, rows = data(rng, "noise", 4_000, 6, 20)
+    with pytest.raises(AssertionError):
+        check_every_iteration(X, X[rows], 12)
+
+
 def test_bounds_skip_rows_of_structured_data():
     rng = np.random.default_rng(0)
     X, rows = data(rng, "blobs", 20_000, 10, 20)
@@ -143,21 +220,25 @@ def test_bounds_wait_on_noise_where_searching_is_cheap(d, k, waits):
 @pytest.mark.parametrize(("k", "many", "few"), [(40, 60, 30), (10, 30, 2)])
 def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched(k, many, few):
     bounds, centers = gpukmeans._bounds.Bounds(1000, 2, k), np.arange(2.0 * k).reshape(k, 2)
-    frame = Frame(np.zeros(2), 1.0, np.float32)
-    assert bounds.prepare(centers, frame) is None
+    frame, rows, labels = Frame(np.zeros(2), 1.0, np.float32), np.zeros((1000, 2)), np.zeros(1000, np.int32)
+
+    def prepare():
+        return bounds.prepare(centers, frame, rows, labels)
+
+    assert prepare() is None
     bounds.learn(None, 1000, many)
-    assert bounds.prepare(centers, frame) is None
+    assert prepare() is None
     bounds.learn(None, 1000, few)
-    first = bounds.prepare(centers, frame)
+    first = prepare()
     assert not first.filter
     bounds.learn(first, 1000, 500)
-    second = bounds.prepare(centers, frame)  # known, and kept although many rows move
+    second = prepare()  # known, and kept although many rows move
     assert second.filter
     bounds.learn(second, 700, few)
     for _ in range(gpukmeans._bounds._REST):
-        assert bounds.prepare(centers, frame) is None
+        assert prepare() is None
         bounds.learn(None, 1000, few)
-    assert not bounds.prepare(centers, frame).filter
+    assert not prepare().filter
 
 
 def test_the_checker_catches_bounds_that_are_too_bold(monkeypatch):

@@ -28,28 +28,11 @@ class RowBounds {
         }
     }
 
-    // Rows a to b - 1 that no bound holds to their centres, listed in `which`; their number. Where all
-    // centres' bounds fit a register, rows are tested a register at a time.
+    // Rows a to b - 1 that no bound holds to their centres, listed in `which`; their number. Where the gaps hold
+    // all rows of a register, which is usual, the rest of their bounds is not read.
     i64 failing(i64 a, i64 b, i64 *which) const {
-        constexpr i64 L = lanes<float>;
-        const Bounds &bounds = s_.bounds;
-        const i64 whole = k_ <= L ? a + (b - a) / L * L : a;
-        i64 m = 0;
-        if (whole > a) {
-            const Vec<float> far_ = load(fars_), near_ = load(nears_);
-            for (i64 i = a; i < whole; i += L) {
-                const Vec<i32> label = load(s_.labels + i);
-                const Vec<i32> held = (load(bounds.gap + i) > pick(far_, label)) |
-                                      (load(bounds.upper + i) < pick(near_, label));
-                m += list_bits(bits_of(~held), i, which + m);
-            }
-        }
-        for (i64 i = whole; i < b; i++) {
-            const i32 j = s_.labels[i];
-            which[m] = i;
-            m += !((bounds.gap[i] > bounds.far_[j]) | (bounds.upper[i] < bounds.near_[j]));
-        }
-        return m;
+        return k_ <= lanes<float> ? failing_by(Few{load(fars_)}, Few{load(nears_)}, a, b, which)
+                                  : failing_by(Many{s_.bounds.far_}, Many{s_.bounds.near_}, a, b, which);
     }
 
     // The bounds of searched rows, from the distances to their centres (at most) and to the next ones
@@ -74,6 +57,34 @@ class RowBounds {
     }
 
   private:
+    // What a test compares with, by centre.
+    struct Few {
+        Vec<float> table;
+        GPUKMEANS_INLINE Vec<float> of(Vec<i32> label) const { return pick(table, label); }
+    };
+    struct Many {
+        const float *table;
+        GPUKMEANS_INLINE Vec<float> of(Vec<i32> label) const { return gather(table, label); }
+    };
+
+    template <class Table> i64 failing_by(Table far_, Table near_, i64 a, i64 b, i64 *which) const {
+        constexpr i64 L = lanes<float>;
+        const Bounds &bounds = s_.bounds;
+        const i64 whole = a + (b - a) / L * L;
+        i64 m = 0;
+        for (i64 i = a; i < whole; i += L) {
+            const Vec<i32> label = load(s_.labels + i), loose = ~(load(bounds.gap + i) > far_.of(label));
+            if (bits_of(loose))
+                m += list_bits(bits_of(loose & ~(load(bounds.upper + i) < near_.of(label))), i, which + m);
+        }
+        for (i64 i = whole; i < b; i++) {
+            const i32 j = s_.labels[i];
+            which[m] = i;
+            m += !((bounds.gap[i] > bounds.far_[j]) | (bounds.upper[i] < bounds.near_[j]));
+        }
+        return m;
+    }
+
     const Search &s_;
     const i64 k_;
     float *gaps_, *uppers_;     // of a batch whose rows lie apart

@@ -10,8 +10,8 @@ namespace gpukmeans {
 namespace GPUKMEANS_ISA {
 
 template <class Row, class T> constexpr Searching searching() {
-    return {targets_bytes<T>, make_targets<T>, leading_bytes<T>, make_leading<T>, search_scratch<Row, T>,
-            search<Row, T>, loop_scratch<Row, T>, loop<Row, T>};
+    return {targets_bytes<T>, make_targets<T>, leading_bytes<T>, make_leading<T>, look_bytes<T>, make_look<T>,
+            search_scratch<Row, T>, search<Row, T>, loop_scratch<Row, T>, loop<Row, T>};
 }
 
 template <class Row> constexpr ByRow by_row() {

@@ -180,12 +180,13 @@ class SearchPass : public Pass {
                bool wide, bool spherical, In<double> centers, double trust, std::optional<In<double>> basis,
                std::optional<In<double>> points, double leading_trust, i64 tries, Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
                std::optional<In<double>> spread, std::optional<In<float>> near_, std::optional<In<float>> far_,
-               bool filter, int add, In<i64> edges, std::optional<Out<double>> sums, std::optional<Out<double>> masses,
+               bool filter, std::optional<In<double>> rest, std::optional<In<i64>> movers, int add, In<i64> edges, std::optional<Out<double>> sums, std::optional<Out<double>> masses,
                std::optional<Out<i64>> counts, std::optional<Out<double>> rests, std::optional<Out<double>> inertia,
                Out<i64> facts)
         : Pass(edges), kernels_(searching_for(rows, wide)), draw_(std::move(draw)), centers_(centers.data()),
           trust_(trust), basis_(data(basis)), points_(data(points)),
           targets_(kernels_.targets_bytes(centers.shape(0), centers.shape(1))),
+          look_(movers ? kernels_.look_bytes(centers.shape(0), centers.shape(1), movers->size()) : 0),
           leading_(basis ? kernels_.leading_bytes(centers.shape(0), centers.shape(1), basis->shape(1)) : 0) {
         search_.rows = rows_of(rows);
         search_.weights = data(weights);
@@ -196,6 +197,7 @@ class SearchPass : public Pass {
         search_.leading.trust = leading_trust;
         search_.leading.tries = tries;
         search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
+        search_.look = {data(rest), movers ? static_cast<i64>(movers->size()) : 0, data(movers), nullptr, nullptr, nullptr};
         search_.labels = labels.data();
         search_.add = static_cast<Add>(add);
         search_.edges = edges.data();
@@ -203,7 +205,7 @@ class SearchPass : public Pass {
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         scratch_bytes_ = kernels_.scratch_bytes(search_);
-        kept_ = nb::make_tuple(rows, weights, shift, centers, basis, points, labels, upper, gap, drift, spread, near_, far_, edges, sums,
+        kept_ = nb::make_tuple(rows, weights, shift, centers, basis, points, labels, upper, gap, drift, spread, near_, far_, rest, movers, edges, sums,
                                masses, counts, rests, inertia, facts);
     }
 
@@ -216,6 +218,7 @@ class SearchPass : public Pass {
             const Targets &t = search_.targets;
             const i64 d = search_.rows.d;
             search_.targets = kernels_.make_targets(centers_, search_.frame, t.k, d, trust_, targets_.data());
+            if (search_.look.count) kernels_.make_look(search_.targets, d, search_.look, look_.data());
             if (search_.leading.rank)
                 kernels_.make_leading(search_.targets, basis_, points_, d, search_.leading, leading_.data());
         });
@@ -228,7 +231,7 @@ class SearchPass : public Pass {
     const double *const centers_;
     const double trust_;
     const double *const basis_, *const points_;
-    const Scratch targets_, leading_;
+    const Scratch targets_, look_, leading_;
     i64 scratch_bytes_;
     mutable std::once_flag ready_;
     mutable Search search_{};

@@ -85,6 +85,8 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "near": tests and tests.near,
         "far": tests and tests.far,
         "filter": bool(tests and tests.filter),
+        "rest": tests and tests.look and tests.look.rest,
+        "movers": tests and tests.look and tests.look.movers,
         "add": _ADD[request.add],
     }
     by_row = {

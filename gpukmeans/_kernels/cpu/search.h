@@ -6,6 +6,7 @@
 
 #include "bounds.h"
 #include "leading.h"
+#include "look.h"
 #include "narrow.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
@@ -39,7 +40,8 @@ template <class Row, class T> class Lane {
         : s_(s), rows_(s.rows), d_(s.rows.d), k_(s.targets.k), cut_(cut_of<T>(k_, d_)),
           centers_(static_cast<const T *>(s.targets.groups)), norms_(static_cast<const T *>(s.targets.norms)),
           room_(cut_.batch + tile_rows<T>), pieces_{reinterpret_cast<std::uintptr_t>(scratch)},
-          packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), leader_(s, packer_, pieces_, scratch) {
+          packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), looker_(s, packer_, bounds_, pieces_),
+          leader_(s, packer_, pieces_, scratch) {
         line_ = pieces_.take<T>(d_);
         x_ = pieces_.take<T>(room_ * d_);
         found_ = {pieces_.take<T>(room_), pieces_.take<T>(room_), pieces_.take<Index<T>>(room_), pieces_.take<T>(room_)};
@@ -71,7 +73,7 @@ template <class Row, class T> class Lane {
         const i64 range = s_.bounds.filter || leads() ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
-            const i64 m = s_.bounds.filter ? bounds_.failing(a, b, which_) : b - a;
+            const i64 m = s_.bounds.filter ? failing(a, b) : b - a;
             const Batch range_of{a, m, s_.bounds.filter ? which_ : nullptr};
             if (leads()) {
                 lead(range_of, b - a);
@@ -93,6 +95,12 @@ template <class Row, class T> class Lane {
         i64 *facts = s_.facts + 4 * lane;
         facts[0] += changed_, facts[1] += doubtful_, facts[2] += searched_, facts[3] += open_;
         if (s_.inertia) s_.inertia[lane] = inertia_;
+    }
+
+    // Rows a to b - 1 that have to be searched, listed in `which_`; their number.
+    i64 failing(i64 a, i64 b) {
+        const i64 m = bounds_.failing(a, b, which_);
+        return s_.look.rest ? looker_.failing(which_, m) : m;
     }
 
     bool leads() const { return s_.leading.rank > 0; }
@@ -392,6 +400,7 @@ template <class Row, class T> class Lane {
     Pieces pieces_;
     Packer<Row, T> packer_;
     RowBounds bounds_;
+    Looker<Row, T> looker_;
     Leader<Row, T> leader_;
     T *line_, *x_, *limit_, *upper_, *other_;
     Found<T> found_;

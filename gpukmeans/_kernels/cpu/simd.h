@@ -83,6 +83,19 @@ GPUKMEANS_INLINE Vec<float> pick(Vec<float> table, Vec<i32> index) {
 #endif
 }
 
+// Entries of any table.
+GPUKMEANS_INLINE Vec<float> gather(const float *table, Vec<i32> index) {
+#if defined(__AVX512F__)
+    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, reinterpret_cast<__m512i>(index), table, 4);
+#elif defined(__AVX2__)
+    return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(index), 4);
+#else
+    Vec<float> gathered;
+    for (int i = 0; i < lanes<float>; i++) gathered[i] = table[index[i]];
+    return gathered;
+#endif
+}
+
 // A bit for each lane of a mask, as comparisons of 32 or 64 bits give them.
 template <class Mask> GPUKMEANS_INLINE unsigned bits_of(Mask mask) {
     [[maybe_unused]] constexpr bool wide = sizeof(mask[0]) == 8;

@@ -55,6 +55,16 @@ struct Bounds {
     bool filter;          // whether rows may keep their labels by these tests
 };
 
+// A second look at rows that fail these tests, see _second_look.py.
+struct Look {
+    const double *rest;  // (k,) the spread without the ways of the movers; null for no second look
+    i64 count;           // movers
+    const i64 *movers;   // (count,)
+    const void *columns; // T (d, count): the movers, in groups, times -2
+    const void *starts;  // T (count,): their |c|^2
+    const bool *is_mover; // (k,)
+};
+
 // Sums of the clusters, lane by lane.
 struct Sums {
     const double *shift; // (d,)
@@ -77,6 +87,7 @@ struct Search {
     Targets targets;
     Leading leading;
     Bounds bounds;
+    Look look;
     i32 *labels; // (n,) in: of the pass before, -1 for none; out: of this one
     Add add;
     const i64 *edges; // (lanes + 1,) rows of each lane
@@ -234,6 +245,8 @@ struct Searching {
     Targets (*make_targets)(const double *centers, const Frame &, i64 k, i64 d, double trust, void *memory);
     i64 (*leading_bytes)(i64 k, i64 d, i64 rank);
     void (*make_leading)(const Targets &, const double *basis, const double *points, i64 d, Leading &, void *memory);
+    i64 (*look_bytes)(i64 k, i64 d, i64 movers);
+    void (*make_look)(const Targets &, i64 d, Look &, void *memory);
     i64 (*scratch_bytes)(const Search &);
     void (*search)(const Search &, i64 lane, void *scratch);
     i64 (*loop_scratch)(const Loop &);
