@@ -32,8 +32,12 @@ from ._rows import dense, take
 
 _LEAST = 48  # features, and clusters, from which directions are looked for
 _RANKS = (8, 12, 18, 24, 36, 48, 60, 72, 96, 120, 144, 192, 240, 288, 384)  # that are tried
-_ROWS_A_RANK, _FEATURES_A_RANK = 64, 5  # that each direction needs, or finding it costs too much of a pass
+_FEATURES_A_RANK = 5  # that each direction needs
 _SAMPLE, _VALUES = 128, 1 << 18  # rows that ranks are tried on, and products of them with all centres, at most
+
+# What looking for directions costs, in products of a search: a product of the centres with one of them, and before the
+# first. It may cost that part of a pass.
+_LOOKED_FOR, _BEGUN, _PART = 12, 1e8, 0.1
 
 # What it costs to measure one of so many features, and so many features more for each centre; to look at a bound
 # beyond its product. In products of a search.
@@ -63,7 +67,7 @@ class Leading:
         self._n, self._d, self._k = n_samples, n_features, n_clusters
         self._search = n_features * n_clusters
         self._tries = min(16, max(4, n_clusters // 64))
-        most = min(n_features // _FEATURES_A_RANK, n_clusters, n_samples // _ROWS_A_RANK)
+        most = min(n_features // _FEATURES_A_RANK, n_clusters, self._affordable())
         self._ranks = [rank for rank in _RANKS if rank <= most and self._cost(rank) < _WORTH * self._search]
         self._basis: np.ndarray | None = None
         self._passes, self._next = 0, 1  # that were, and the one before which directions are looked for
@@ -90,6 +94,11 @@ class Leading:
             return
         if self._cost(projection.basis.shape[1]) + left / searched * self._search > _WORTH * self._search:
             self._basis, self._next = None, 2 * self._passes
+
+    def _affordable(self) -> float:
+        """The rank up to which directions may be looked for."""
+        left = self._n * self._search * _PART - _BEGUN - _SAMPLE * self._search
+        return left / (_LOOKED_FOR * self._search)
 
     def _cost(self, rank: int) -> float:
         """What all centres' bounds cost for a row, in products."""

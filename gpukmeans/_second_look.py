@@ -18,7 +18,7 @@ from ._rows import dense, take
 if TYPE_CHECKING:
     from ._bounds import Tests
 
-_DEAR = 4096  # products of a search from which on a look may pay
+_DEAR, _LARGE = 4096, 1e9  # products of a search and of a pass from which on a look may pay
 _MOVERS = (0, 4, 8, 16, 32, 64)  # numbers of them that are tried, up to a part of the centres ...
 _PART = 8
 _SAMPLE = 512  # ... on so many rows
@@ -52,7 +52,7 @@ def second_look(
     labels : array of shape (n,), int32
     """
     k, d = centers.shape
-    if d * k < _DEAR:
+    if d * k < _DEAR or labels.size * d * k < _LARGE:
         return None
     sample = np.arange(0, labels.size, -(-labels.size // _SAMPLE))
     own = labels[sample]

@@ -16,7 +16,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).parent.parent
 # With its sanitizers g++ takes minutes a file for more than -O1.
 FLAGS = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -g1"
-TESTS = [f"tests/test_{name}.py" for name in ("sanitized", "bounds", "seeding_kernels")]
+TESTS = [f"tests/test_{name}.py" for name in ("sanitized", "bounds", "leading", "seeding_kernels")]
 
 
 # The editable package comes before PYTHONPATH, so its finder has to go.

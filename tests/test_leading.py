@@ -22,7 +22,7 @@ def always(monkeypatch):
     """Directions are used whether or not they pay, from two features and clusters up."""
     monkeypatch.setattr(gpukmeans._leading, "_LEAST", 2)
     monkeypatch.setattr(gpukmeans._leading, "_WORTH", np.inf)
-    monkeypatch.setattr(gpukmeans._leading, "_ROWS_A_RANK", 1)
+    monkeypatch.setattr(gpukmeans._leading, "_PART", np.inf)
     monkeypatch.setattr(gpukmeans._leading, "_FEATURES_A_RANK", 1)
     monkeypatch.setattr(gpukmeans._leading, "_RANKS", (1, 2, 5, 13, 24))
 
@@ -96,7 +96,7 @@ def test_ties_go_to_the_lowest_index(always):
 
 def test_embeddings_are_decided_by_their_directions(told):
     rng = np.random.default_rng(2)
-    X = embeddings(rng, 8000, 256, 20).astype(np.float32)
+    X = embeddings(rng, 30_000, 256, 20).astype(np.float32)
     model = KMeans(200, init=X[:200], max_iter=4, tol=0).fit(X)
     assert np.array_equal(model.labels_, brute(X, model.cluster_centers_))
     assert [used.basis.shape[1] for used, *_ in told] == [told[0][0].basis.shape[1]] * len(told)
@@ -106,10 +106,17 @@ def test_embeddings_are_decided_by_their_directions(told):
 
 def test_noise_is_searched_as_ever(told):
     rng = np.random.default_rng(3)
-    X = rng.random((4000, 64), dtype=np.float32)
-    KMeans(100, init=X[:100], max_iter=4, tol=0).fit(X)
+    X = rng.random((60_000, 64), dtype=np.float32)
+    KMeans(300, init=X[:300], max_iter=4, tol=0).fit(X)
+    assert Leading(*X.shape, 300)._ranks
     assert told
     assert all(used is None for used, *_ in told)
+
+
+def test_small_problems_look_for_none():
+    assert not Leading(3000, 640, 200)._ranks
+    assert not Leading(1024, 768, 100)._ranks
+    assert Leading(100_000, 768, 1000)._ranks
 
 
 def test_cosines(always, told):
@@ -158,15 +165,15 @@ def test_the_checker_catches_directions_that_are_too_bold(always, monkeypatch, p
 
 def test_directions_that_do_not_pay_are_dropped_and_looked_for_again_later():
     rng = np.random.default_rng(7)
-    X = embeddings(rng, 8000, 256, 20).astype(np.float32)
+    X = embeddings(rng, 30_000, 256, 20).astype(np.float32)
     frame, centers = Frame(np.zeros(256), 1.0, np.float32), X[:200].astype(float)
-    leading = Leading(8000, 256, 200)
+    leading = Leading(30_000, 256, 200)
     used = leading.prepare(X, centers, frame)
-    leading.learn(used, 8000, 100)
+    leading.learn(used, 30_000, 300)
     assert leading.prepare(X, centers, frame).basis is not None
-    leading.learn(used, 400, 400)  # too few to tell
+    leading.learn(used, 1500, 1500)  # too few to tell
     assert leading.prepare(X, centers, frame) is not None
-    leading.learn(used, 8000, 7000)
+    leading.learn(used, 30_000, 26_000)
     assert [leading.prepare(X, centers, frame) is None for _ in range(4)] == [True, True, False, False]
 
 
