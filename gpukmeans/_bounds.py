@@ -104,9 +104,9 @@ class Bounds:
         far = self._spread * (1 + _FLOAT)
         near, far = near.astype(np.float32), np.nextafter(far.astype(np.float32), np.float32(np.inf))
         tests = Tests(self._upper, self._gap, self._drift, self._spread, near, far, self._known, None)
-        return (
-            tests._replace(look=second_look(tests, self._moved, centers, frame, rows, labels)) if self._known else tests
-        )
+        if self._known:
+            tests = tests._replace(look=second_look(tests, self._moved, centers, frame, rows, labels))
+        return tests
 
     def learn(self, tests: Tests | None, searched: int, changed: int) -> None:
         """Take note of how many rows a pass with these tests had to search, and how many got a new label."""

@@ -17,6 +17,9 @@ from ._device import is_single, namespace
 # beyond it wins only where all are, and then direct differences decide.
 FAR = 1e30
 
+# A scale beyond which squares of the rows, in their own units, are too small for float64.
+SMALL = 2.0**450
+
 # Added to what a fast distance may be off by: products below 1e-38 vanish, or are flushed to zero, one a feature.
 UNDERFLOW = 1e-33
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._frame import FAR, Frame, local, trust
+from ._frame import FAR, SMALL, Frame, local, trust
 from ._rows import dense, take
 
 _LEAST = 48  # features, and clusters, from which directions are looked for
@@ -43,6 +43,7 @@ _LOOKED_FOR, _BEGUN, _PART = 12, 1e8, 0.1
 # beyond its product. In products of a search.
 _MEASURED, _A_MEASURE, _LOOKED_AT = 20, 60, 12
 _WORTH = 0.8  # of the cost of a search: what directions may cost at most
+_TRIES = (4, 16)  # centres that are measured for a row at most: for few and for many clusters
 _FEW = 16  # passes that search fewer than one row in so many tell nothing
 
 
@@ -66,7 +67,8 @@ class Leading:
     def __init__(self, n_samples: int, n_features: int, n_clusters: int) -> None:
         self._n, self._d, self._k = n_samples, n_features, n_clusters
         self._search = n_features * n_clusters
-        self._tries = min(16, max(4, n_clusters // 64))
+        few, many = _TRIES
+        self._tries = min(many, max(few, n_clusters // 64))
         most = min(n_features // _FEATURES_A_RANK, n_clusters, self._affordable())
         self._ranks = [rank for rank in _RANKS if rank <= most and self._cost(rank) < _WORTH * self._search]
         self._basis: np.ndarray | None = None
@@ -77,16 +79,18 @@ class Leading:
         self._passes += 1
         if not self._ranks or (self._basis is None and self._passes < self._next):
             return None
-        seen = centers - frame.shift
-        seen *= frame.scale
-        seen[np.einsum("ij,ij->i", seen, seen) > FAR] = 0.0
-        if self._basis is None:
-            self._next = 2 * self._passes
-            self._basis = self._find(rows, seen, frame)
-        if self._basis is None:
+        if frame.scale > SMALL:
             return None
-        points, b = _project(seen, self._basis, frame), _trust(frame, *self._basis.shape)
-        return Projection(self._basis.astype(np.float64), points, b, self._tries)
+        with np.errstate(all="ignore"):  # rows that overflow are left open
+            seen = _seen(centers, frame)
+            if self._basis is None:
+                self._next = 2 * self._passes
+                self._basis = self._find(rows, seen, frame)
+            if self._basis is None:
+                return None
+            basis = self._basis.astype(frame.dtype)  # which may have changed since
+            points, b = _project(seen, basis, frame), _trust(frame, *basis.shape)
+        return Projection(basis.astype(np.float64), points, b, self._tries)
 
     def learn(self, projection: Projection | None, searched: int, left: int) -> None:
         """Take note of how many rows a pass with this projection had to search, and how many it left open."""
@@ -106,10 +110,10 @@ class Leading:
 
     def _find(self, rows: Any, seen: np.ndarray, frame: Frame) -> np.ndarray | None:
         """The first directions that pay best for a sample of the rows, if any do."""
-        basis = _directions(seen.astype(frame.dtype), self._ranks[-1])
+        basis = _directions(seen, self._ranks[-1])
         if basis is None:
             return None
-        size = max(32, min(_SAMPLE, _VALUES // self._k))
+        size = max(16, min(_SAMPLE, _VALUES // self._k))
         x = local(dense(take(rows, np.arange(0, self._n, -(-self._n // size)))), frame)
         best, least = 0, _WORTH * self._search
         for rank, cost in zip(self._ranks, self._costs(x, seen, basis, frame), strict=True):
@@ -121,8 +125,7 @@ class Leading:
 
     def _costs(self, x: np.ndarray, seen: np.ndarray, basis: np.ndarray, frame: Frame) -> Iterator[float]:
         """What a row costs with so many directions, in products, from local rows (m, d) and centres (k, d)."""
-        b = _trust(frame, *basis.shape)
-        c = seen.astype(x.dtype)
+        b, c = _trust(frame, *basis.shape), seen
         sizes, norms = np.einsum("ij,ij->i", x, x)[:, None], np.einsum("ij,ij->i", c, c)
         nearest = np.maximum((norms - 2 * x @ c.T).min(axis=1, keepdims=True) + sizes, 0)
         limit = nearest + b * (6 * sizes + 4 * nearest)
@@ -162,8 +165,18 @@ def _directions(seen: np.ndarray, most: int) -> np.ndarray | None:
     return (exact / (norm * (1 + most**0.5 * 4 * np.finfo(basis.dtype).eps))).astype(basis.dtype)
 
 
+def _seen(centers: np.ndarray, frame: Frame) -> np.ndarray:
+    """Centres (k, d) in local coordinates and the frame's dtype; zero where they are far away."""
+    seen, step = np.empty(centers.shape, frame.dtype), 1024
+    for start in range(0, centers.shape[0], step):
+        part = (centers[start : start + step] - frame.shift) * frame.scale
+        part[~(np.einsum("ij,ij->i", part, part) <= FAR)] = 0.0
+        seen[start : start + step] = part
+    return seen
+
+
 def _trust(frame: Frame, d: int, rank: int) -> float:
-    """Relative error of x.c by so many directions, against |x| |c|, in the frame's dtype.
+    """Relative error of |c|^2 - 2 x.c by so many directions, against |c|^2 + 2 |x| |c|, in the frame's dtype.
 
     Each of the products that project a row errs by `trust` of its length, so the row's projection by the root of
     the rank times that, the centre's likewise; then these are multiplied.
@@ -174,6 +187,6 @@ def _trust(frame: Frame, d: int, rank: int) -> float:
 def _project(values: np.ndarray, basis: np.ndarray, frame: Frame) -> np.ndarray:
     """Local values (m, d) along the directions and, last, how much of each is left at most; float64."""
     b = _trust(frame, *basis.shape)
-    along = (values.astype(basis.dtype) @ basis).astype(np.float64)
-    left = np.einsum("ij,ij->i", values, values) * (1 + 2 * b) - np.einsum("ij,ij->i", along, along)
+    along = (values @ basis).astype(np.float64)
+    left = np.einsum("ij,ij->i", values, values, dtype=np.float64) * (1 + 2 * b) - np.einsum("ij,ij->i", along, along)
     return np.column_stack([along, np.sqrt(np.maximum(left, 0.0))])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._frame import Frame, local
+from ._frame import SMALL, Frame, local
 from ._rows import dense, take
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def second_look(
     labels : array of shape (n,), int32
     """
     k, d = centers.shape
-    if d * k < _DEAR or labels.size * d * k < _LARGE:
+    if d * k < _DEAR or labels.size * d * k < _LARGE or frame.scale > SMALL:
         return None
     sample = np.arange(0, labels.size, -(-labels.size // _SAMPLE))
     own = labels[sample]
@@ -61,8 +61,7 @@ def second_look(
     if sample.size * 16 < fails.size:
         return None
     x = local(dense(take(rows, sample)), frame).astype(np.float64)
-    seen = (centers - frame.shift) * frame.scale
-    now = np.sqrt(((x - seen[own]) ** 2).sum(axis=1))
+    now = np.sqrt(((x - (centers[own] - frame.shift) * frame.scale) ** 2).sum(axis=1))
     least = tests.upper[sample] + tests.gap[sample] + tests.drift[own]
     order, best, most = np.argsort(-moved, kind="stable"), None, _WORTH * d * k
     for number in _MOVERS:
@@ -71,7 +70,7 @@ def second_look(
         look = Look(_rest(tests.spread, moved, order[:number]), order[:number])
         other = least - look.rest[own]
         if number:
-            c = seen[look.movers]
+            c = (centers[look.movers] - frame.shift) * frame.scale
             squared = (x**2).sum(axis=1)[:, None] - 2 * x @ c.T + (c**2).sum(axis=1)
             squared[own[:, None] == look.movers] = np.inf
             other = np.minimum(other, np.sqrt(np.maximum(squared, 0)).min(axis=1))

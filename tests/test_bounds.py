@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpukmeans._bounds
+import gpukmeans._leading
 import gpukmeans._second_look
 from gpukmeans import KMeans
 from gpukmeans._device import CPU
@@ -146,6 +147,39 @@ def test_labels_with_second_looks(looking_twice, isa, dtype, kind, n, d, k):
     finally:
         native().use(before)
     assert any(looking_twice) or kind == "integers"
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-25, 1e25, 1e37])
+def test_second_looks_at_large_and_small_rows(looking_twice, scale):
+    rng = np.random.default_rng(5)
+    X, rows = data(rng, "blobs", 2000, 30, 25)
+    X = (X * scale).astype(np.float32)
+    check_every_iteration(X, X[rows], 7)
+    assert any(looking_twice)
+
+
+@pytest.mark.parametrize("rows", ["float32", "integers", "every other"])
+def test_second_looks_with_leading_directions(looking_twice, monkeypatch, rows):
+    monkeypatch.setattr(gpukmeans._leading, "_WORTH", np.inf)
+    monkeypatch.setattr(gpukmeans._leading, "_PART", np.inf)
+    rng = np.random.default_rng(6)
+    X, first = data(rng, "blobs", 3000, 60, 50)
+    X = {
+        "float32": X.astype(np.float32),
+        "integers": (10 * X).astype(np.int32),
+        "every other": X.repeat(2, axis=1)[:, ::2],
+    }[rows]
+    check_every_iteration(X, X[first], 7, rng.random(3000))
+    assert any(looking_twice)
+
+
+def test_second_looks_at_cosines(looking_twice):
+    rng = np.random.default_rng(7)
+    X, first = data(rng, "blobs", 3000, 30, 25)
+    ours = KMeans(25, metric="cosine", init=X[first], max_iter=12, tol=0).fit(X)
+    assert any(looking_twice)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    assert np.array_equal(ours.labels_, (unit @ ours.cluster_centers_.T).argmax(axis=1))
 
 
 def test_a_second_look_holds_rows_after_a_centre_has_jumped(monkeypatch):

@@ -65,6 +65,8 @@ def build_wheel(source: pathlib.Path, folder: pathlib.Path, **changes: str) -> t
     made = run("-m", "pip", "wheel", *options, "--wheel-dir", str(folder), str(source), env=environment(**changes))
     assert made.returncode == 0, made.stdout + made.stderr
     (wheel,) = folder.glob("*.whl")
+    if keep := os.environ.get("GPUKMEANS_KEEP_WHEELS"):  # a folder: for whoever goes on with them, such as CI
+        shutil.copy(wheel, keep)
     return wheel, made.stdout + made.stderr
 
 

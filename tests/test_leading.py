@@ -64,10 +64,13 @@ def test_labels_of_every_iteration(always, told, isa, dtype, kind, n, d, k):
         check_every_iteration(X, X[rows], 6, rng.random(len(X)) if k % 2 else None)
     finally:
         native().use(before)
-    assert all(used is not None for used, *_ in told[:1])
+    assert told
+    assert all(used is not None for used, *_ in told)
 
 
-@pytest.mark.parametrize(("offset", "scale"), [(1e4, 1.0), (0.0, 1e-25), (0.0, 1e25), (-3e3, 1e-3)])
+@pytest.mark.parametrize(
+    ("offset", "scale"), [(1e4, 1.0), (0.0, 1e-25), (0.0, 1e25), (0.0, 1e-37), (0.0, 1e37), (-3e3, 1e-3)]
+)
 def test_far_large_and_small_rows(always, told, offset, scale):
     rng = np.random.default_rng(0)
     X = ((embeddings(rng, 2000, 60, 6) + offset) * scale).astype(np.float32)
@@ -75,23 +78,54 @@ def test_far_large_and_small_rows(always, told, offset, scale):
     assert any(used for used, *_ in told)
 
 
+def test_a_frame_that_turns_precise(always, told, monkeypatch):
+    """Most rows are in a clump far from the others: fast distances leave them in doubt, and float64 takes over."""
+    monkeypatch.setattr(gpukmeans._leading, "_TRIES", (12, 12))
+    monkeypatch.setattr(gpukmeans._leading, "_RANKS", (24,))
+    rng = np.random.default_rng(9)
+    X = embeddings(rng, 2000, 80, 6)
+    X[:900] = 3 + 1e-5 * rng.normal(size=(900, 80))
+    X = X.astype(np.float32)
+    first = np.r_[0:16, 900:930]  # more centres in the clump than may be measured for a row, but not twice as many
+    check_every_iteration(X, X[first], 5)
+    assert told[0][0].trust > 1e-7
+    assert any(used.trust < 1e-9 for used, *_ in told[1:])
+
+
+@pytest.mark.parametrize("huge", [-3.4e38, 1e25])
+def test_new_rows_that_overflow_are_left_open(always, told, huge):
+    """The scale of predictions comes from the centres; squares of rows may then exceed float32."""
+    rng = np.random.default_rng(10)
+    X = embeddings(rng, 3000, 40, 6).astype(np.float32)
+    model = KMeans(60, init=X[:60], max_iter=2, tol=0).fit(X)
+    new = X[:500].copy()
+    new[::7, 3] = huge
+    told.clear()
+    labels = model.predict(new)
+    assert told[0][0] is not None
+    assert told[0][2] >= len(new[::7])
+    assert np.array_equal(labels, brute(new, model.cluster_centers_))
+
+
 @pytest.mark.parametrize("n", [1, 2, 23, 24, 25, 63, 64, 65, 4095, 4096, 4097])
-def test_any_number_of_rows(always, n):
+def test_any_number_of_rows(always, told, n):
     rng = np.random.default_rng(n)
     X = embeddings(rng, n, 20, 4).astype(np.float32)
     centers = embeddings(rng, 12, 20, 4)
     plan, _ = prepare(X, None, 12, CPU)
     with plan:
         assert np.array_equal(plan.assign(centers), brute(X, centers))
+    assert told[0][0] is not None
 
 
-def test_ties_go_to_the_lowest_index(always):
+def test_ties_go_to_the_lowest_index(always, told):
     rng = np.random.default_rng(1)
     X = rng.integers(-1, 2, (3000, 12)).astype(np.float32)
     centers = rng.integers(-1, 2, (300, 12)).astype(float)  # with copies
     plan, _ = prepare(X, None, 300, CPU)
     with plan:
         assert np.array_equal(plan.assign(centers), brute(X, centers))
+    assert told[0][0] is not None
 
 
 def test_embeddings_are_decided_by_their_directions(told):

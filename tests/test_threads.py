@@ -22,7 +22,11 @@ from gpukmeans._threads import Workers, n_threads, one_blas_thread, uninterrupte
 
 
 def blas_threads():
-    return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+    """Of those that fits know of; packages that were loaded later may have brought another one."""
+    known = {library.filepath for library in _threads._controller().lib_controllers}
+    return [
+        info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas" and info["filepath"] in known
+    ]
 
 
 def ours():

@@ -50,7 +50,7 @@ template <class Row, class T> class Leader {
         size_ = pieces.take<T>(B), limit_ = pieces.take<T>(B), upper_ = pieces.take<T>(B), other_ = pieces.take<T>(B);
         rows_ = pieces.take<Known>(B), labels_ = pieces.take<i32>(B), near_ = pieces.take<i32>(B * tries_);
         if (live)
-            for (i64 p = 0; p < B; p++) rows_[p] = Known{}, labels_[p] = 0, limit_[p] = -infinite;
+            for (i64 p = 0; p < B; p++) rows_[p] = Known{}, labels_[p] = 0;
     }
 
     // Looks at the rows p and following of a batch, up to a tile.
@@ -58,7 +58,7 @@ template <class Row, class T> class Leader {
         packer_.pack(batch, p, x_, size_);
         project();
         const i64 m = smallest(B, batch.m - p);
-        for (i64 r = 0; r < B; r++) other_[r] = infinite, limit_[r] = -infinite;
+        for (i64 r = 0; r < B; r++) other_[r] = infinite, limit_[r] = closed;
         for (i64 r = 0; r < m; r++) begin(r, batch.row(p + r));
         for (i64 j = 0; j < k_; j += chunk_) {
             const i64 count = smallest(chunk_, k_ - j);
@@ -79,21 +79,22 @@ template <class Row, class T> class Leader {
 
   private:
     static constexpr T infinite = static_cast<T>(__builtin_inff());
+    static constexpr T closed = static_cast<T>(__builtin_nanf("")); // a limit that nothing is below, nor above
 
     // What is known of a row: by what its nearest centre is chosen, squared distances to this one and the
     // nearest other one that was measured, in original units.
     struct Known {
         i64 row;
         double key, own, second;
-        i64 near; // centres of a chunk that may be nearer
+        i64 tries, near; // centres that were measured, and others of a chunk that may be nearer
         bool open;
     };
 
     // Px, feature by feature, and then |x - PPx|, rounded up.
     void project() {
         const T b = static_cast<T>(s_.leading.trust);
-        multiply_tile(x_, static_cast<const T *>(s_.leading.basis), static_cast<const T *>(s_.leading.starts), d_, rank_,
-                      seen_);
+        const T *basis = static_cast<const T *>(s_.leading.basis), *starts = static_cast<const T *>(s_.leading.starts);
+        multiply_tile(x_, basis, starts, d_, rank_, seen_);
         T *rest = seen_ + rank_ * B;
         for (i64 r = 0; r < B; r++) rest[r] = size_[r] * (1 + 2 * b);
         for (i64 q = 0; q < rank_; q++)
@@ -101,10 +102,13 @@ template <class Row, class T> class Leader {
         for (i64 r = 0; r < B; r++) rest[r] = root(positive(rest[r]));
     }
 
-    // The centre of the pass before is the first to be measured.
+    // The centre of the pass before is the first to be measured. A row so long that its square has no digits is left
+    // open.
     void begin(i64 r, i64 row) {
-        rows_[r] = {row, __builtin_inf(), __builtin_inf(), __builtin_inf(), 0, false};
+        const bool open = !(size_[r] < static_cast<T>(far_norm));
+        rows_[r] = {row, __builtin_inf(), __builtin_inf(), __builtin_inf(), 0, 0, open};
         labels_[r] = 0;
+        if (open) return;
         limit_[r] = infinite;
         if (s_.labels[row] >= 0) measure(r, s_.labels[row]);
     }
@@ -136,27 +140,30 @@ template <class Row, class T> class Leader {
                 store(other_ + v * L, lower(load(other_ + v * L), low > limit ? low : fill(infinite)));
                 near |= static_cast<std::uint64_t>(bits_of(low <= limit)) << (v * L);
             }
-            for (; near; near &= near - 1) {
-                const int r = __builtin_ctzll(near);
-                near_[r * tries_ + rows_[r].near] = static_cast<i32>(j);
-                if (++rows_[r].near == tries_) limit_[r] = -infinite;
-            }
+            for (; near; near &= near - 1) note(__builtin_ctzll(near), first, j);
         }
         for (i64 r = 0; r < m; r++) {
-            const i64 number = rows_[r].near;
-            rows_[r].near = 0;
-            if (number == tries_) rows_[r].open = true;
-            for (i64 c = 0; c < number && !rows_[r].open; c++) {
+            for (i64 c = 0; c < rows_[r].near && !rows_[r].open; c++) {
                 const i64 j = near_[r * tries_ + c];
                 if (lows_[j * B + r] <= limit_[r]) measure(r, first + j);
                 else other_[r] = lower(other_[r], lows_[j * B + r]);
             }
+            rows_[r].near = 0;
         }
+    }
+
+    // Keeps a centre of a chunk to be measured; with too many of them the row is left open.
+    void note(i64 r, i64 first, i64 j) {
+        Known &row = rows_[r];
+        if (first + j == labels_[r] && row.tries) return;
+        if (row.near + row.tries < tries_) near_[r * tries_ + row.near++] = static_cast<i32>(j);
+        else row.open = true, limit_[r] = closed;
     }
 
     void measure(i64 r, i64 j) {
         Known &row = rows_[r];
-        if (j == labels_[r] && row.key < __builtin_inf()) return;
+        if (j == labels_[r] && row.tries) return;
+        row.tries++;
         const double *center = s_.targets.exact + j * d_;
         const double squared = exact_distance<Row>(s_.rows, row.row, center);
         const double key = s_.spherical ? -exact_product<Row>(s_.rows, row.row, center) : squared;
@@ -182,11 +189,12 @@ template <class Row, class T> class Leader {
     }
 
     void end(i64 r) {
-        const T u = sizeof(T) == 4 ? T(0x1p-23) : T(0x1p-52), scale = packer_.scale();
+        const T u = sizeof(T) == 4 ? T(0x1p-23) : T(0x1p-52);
+        const double scale = s_.frame.scale;
         const T t = positive(other_[r] + size_[r]);
         const T least = root(positive(t - error(size_[r], t)));
-        const T second = static_cast<T>(__builtin_sqrt(rows_[r].second)) * scale;
-        upper_[r] = static_cast<T>(__builtin_sqrt(rows_[r].own)) * scale * (1 + 2 * u);
+        const T second = static_cast<T>(__builtin_sqrt(rows_[r].second) * scale);
+        upper_[r] = static_cast<T>(__builtin_sqrt(rows_[r].own) * scale) * (1 + 2 * u);
         other_[r] = lower(least, second) * (1 - 2 * u);
     }
 

@@ -37,7 +37,8 @@ template <class Row, class T> class Looker {
     Looker(const Search &s, const Packer<Row, T> &packer, RowBounds &bounds, Pieces &pieces)
         : s_(s), packer_(packer), bounds_(bounds), d_(s.rows.d) {
         if (!s.look.rest) return;
-        x_ = pieces.take<T>(s.look.count ? B * d_ : 0), lows_ = pieces.take<T>(B * s.look.count), least_ = pieces.take<T>(B);
+        x_ = pieces.take<T>(s.look.count ? B * d_ : 0);
+        lows_ = pieces.take<T>(B * s.look.count), least_ = pieces.take<T>(B);
         size_ = pieces.take<T>(B), own_ = pieces.take<T>(B), other_ = pieces.take<T>(B);
         held_ = pieces.take<i64>(B), labels_ = pieces.take<i32>(B);
     }
@@ -64,8 +65,8 @@ template <class Row, class T> class Looker {
     // |c|^2 - 2 x.c of the movers for the rows p and following, the least of each row, and |x|^2.
     void measure_movers(const Batch &batch, i64 p) {
         packer_.pack(batch, p, x_, size_);
-        multiply_tile(x_, static_cast<const T *>(s_.look.columns), static_cast<const T *>(s_.look.starts), d_, s_.look.count,
-                      lows_);
+        const T *columns = static_cast<const T *>(s_.look.columns), *starts = static_cast<const T *>(s_.look.starts);
+        multiply_tile(x_, columns, starts, d_, s_.look.count, lows_);
         for (i64 r = 0; r < B; r++) least_[r] = lows_[r];
         for (i64 f = 1; f < s_.look.count; f++)
             for (i64 r = 0; r < B; r++) least_[r] = lower(least_[r], lows_[f * B + r]);
@@ -84,15 +85,17 @@ template <class Row, class T> class Looker {
     // Whether row i, number r of the tile, is held; if so, its bounds are written at place `to`.
     bool look(i64 r, i64 i, i64 to) {
         const i64 j = s_.labels[i];
-        const double drift = s_.bounds.drift[j], rest = s_.look.rest[j], gap = s_.bounds.gap[i], upper = s_.bounds.upper[i];
+        const double drift = s_.bounds.drift[j], rest = s_.look.rest[j];
+        const double gap = s_.bounds.gap[i], upper = s_.bounds.upper[i];
         const double own = __builtin_sqrt(exact_distance<Row>(s_.rows, i, s_.targets.exact + j * d_)) * s_.frame.scale;
         double other = upper + gap + drift - rest;
         other -= look_rounding * (__builtin_fabs(upper) + __builtin_fabs(gap) + drift + rest);
+        if (!(other > 0)) other = 0; // nor is it known where bounds are infinite
         if (s_.look.count) other = lower(other, at_least(least_other(r, j), size_[r]));
         const double at_most = own * (1 + look_rounding);
         if (!(at_most < other) && !(at_most - drift + look_rounding * drift < s_.bounds.near_[j])) return false;
         held_[to] = i, labels_[to] = static_cast<i32>(j);
-        own_[to] = static_cast<T>(at_most), other_[to] = static_cast<T>(other > 0 ? other : 0);
+        own_[to] = static_cast<T>(at_most), other_[to] = static_cast<T>(other);
         return true;
     }
 

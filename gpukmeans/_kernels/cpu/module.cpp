@@ -56,16 +56,16 @@ NB_MODULE(_native, m) {
     nb::class_<SearchPass, Pass>(m, "SearchPass")
         .def(nb::init<AnyRows, std::optional<Draw>, std::optional<In<double>>, In<double>, double, bool, bool,
                       In<double>, double, std::optional<In<double>>, std::optional<In<double>>, double, i64, Out<i32>,
-                      std::optional<Out<float>>, std::optional<Out<float>>,
-                      std::optional<In<double>>, std::optional<In<double>>, std::optional<In<float>>,
-                      std::optional<In<float>>, bool, std::optional<In<double>>, std::optional<In<i64>>, int, In<i64>, std::optional<Out<double>>,
+                      std::optional<Out<float>>, std::optional<Out<float>>, std::optional<In<double>>,
+                      std::optional<In<double>>, std::optional<In<float>>, std::optional<In<float>>, bool,
+                      std::optional<In<double>>, std::optional<In<i64>>, int, In<i64>, std::optional<Out<double>>,
                       std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>,
                       std::optional<Out<double>>, Out<i64>>(),
              nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
-             "spherical"_a, "centers"_a, "trust"_a, "basis"_a.none(), "points"_a.none(), "leading_trust"_a, "tries"_a, "labels"_a, "upper"_a.none(), "gap"_a.none(),
-             "drift"_a.none(), "spread"_a.none(), "near"_a.none(), "far"_a.none(), "filter"_a, "rest"_a.none(),
-             "movers"_a.none(), "add"_a, "edges"_a,
-             "sums"_a.none(), "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert());
+             "spherical"_a, "centers"_a, "trust"_a, "basis"_a.none(), "points"_a.none(), "leading_trust"_a, "tries"_a,
+             "labels"_a, "upper"_a.none(), "gap"_a.none(), "drift"_a.none(), "spread"_a.none(), "near"_a.none(),
+             "far"_a.none(), "filter"_a, "rest"_a.none(), "movers"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
+             "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert());
     nb::class_<CsrRows>(m, "CsrRows")
         .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,
              "lengths"_a.none(), "n_features"_a)

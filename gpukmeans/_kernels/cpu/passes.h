@@ -178,11 +178,12 @@ class SearchPass : public Pass {
   public:
     SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
                bool wide, bool spherical, In<double> centers, double trust, std::optional<In<double>> basis,
-               std::optional<In<double>> points, double leading_trust, i64 tries, Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
+               std::optional<In<double>> points, double leading_trust, i64 tries, Out<i32> labels,
+               std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
                std::optional<In<double>> spread, std::optional<In<float>> near_, std::optional<In<float>> far_,
-               bool filter, std::optional<In<double>> rest, std::optional<In<i64>> movers, int add, In<i64> edges, std::optional<Out<double>> sums, std::optional<Out<double>> masses,
-               std::optional<Out<i64>> counts, std::optional<Out<double>> rests, std::optional<Out<double>> inertia,
-               Out<i64> facts)
+               bool filter, std::optional<In<double>> rest, std::optional<In<i64>> movers, int add, In<i64> edges,
+               std::optional<Out<double>> sums, std::optional<Out<double>> masses, std::optional<Out<i64>> counts,
+               std::optional<Out<double>> rests, std::optional<Out<double>> inertia, Out<i64> facts)
         : Pass(edges), kernels_(searching_for(rows, wide)), draw_(std::move(draw)), centers_(centers.data()),
           trust_(trust), basis_(data(basis)), points_(data(points)),
           targets_(kernels_.targets_bytes(centers.shape(0), centers.shape(1))),
@@ -197,7 +198,9 @@ class SearchPass : public Pass {
         search_.leading.trust = leading_trust;
         search_.leading.tries = tries;
         search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
-        search_.look = {data(rest), movers ? static_cast<i64>(movers->size()) : 0, data(movers), nullptr, nullptr, nullptr};
+        search_.look.rest = data(rest);
+        search_.look.count = movers ? static_cast<i64>(movers->size()) : 0;
+        search_.look.movers = data(movers);
         search_.labels = labels.data();
         search_.add = static_cast<Add>(add);
         search_.edges = edges.data();
@@ -205,8 +208,8 @@ class SearchPass : public Pass {
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         scratch_bytes_ = kernels_.scratch_bytes(search_);
-        kept_ = nb::make_tuple(rows, weights, shift, centers, basis, points, labels, upper, gap, drift, spread, near_, far_, rest, movers, edges, sums,
-                               masses, counts, rests, inertia, facts);
+        kept_ = nb::make_tuple(rows, weights, shift, centers, basis, points, labels, upper, gap, drift, spread, near_,
+                               far_, rest, movers, edges, sums, masses, counts, rests, inertia, facts);
     }
 
     i64 scratch_bytes() const override { return scratch_bytes_; } // read while another thread makes the centres ready

@@ -214,7 +214,8 @@ template <class Row, class T> class Lane {
         } else
             for (i64 p = 0; p < batch.m; p++) {
                 const Row *x = row_of<Row>(rows_, batch.row(p));
-                for (int q = 0; q < D; q++) x_[q * full + p] = static_cast<T>(x[q * step]) * packer_.scale() - packer_.shift()[q];
+                for (int q = 0; q < D; q++)
+                    x_[q * full + p] = static_cast<T>(x[q * step]) * packer_.scale() - packer_.shift()[q];
             }
         for (int q = 0; q < D; q++)
             for (i64 p = batch.m; p < full; p++) x_[q * full + p] = 0;

@@ -41,7 +41,7 @@ struct Leading {
     const void *points; // T (rank + 1, k), in groups, times -2
     const void *starts; // T (rank,): zeros
     double trust;       // relative error of a product, against |c|^2 + 2 |x| |c|
-    i64 tries;          // centres that are measured for a row at most
+    i64 tries;          // centres that are measured for a row at most, or it is left open
 };
 
 // What the pass before left and this one may use: see _bounds.py.

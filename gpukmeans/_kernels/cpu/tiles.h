@@ -98,7 +98,8 @@ template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_direct(const T *x, 
 
 // Products of one tile of rows x (d, tile_rows) with the columns of a matrix (d, J), each added to its start.
 template <class T, int J>
-GPUKMEANS_INLINE void multiply_group(const T *x, const T *centers, const T *starts, i64 d, Vec<T> (&product)[J][row_vectors]) {
+GPUKMEANS_INLINE void multiply_group(const T *x, const T *centers, const T *starts, i64 d,
+                                     Vec<T> (&product)[J][row_vectors]) {
     constexpr int V = row_vectors, L = lanes<T>;
 #pragma GCC unroll 8
     for (int j = 0; j < J; j++)
