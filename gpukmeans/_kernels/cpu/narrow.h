@@ -8,6 +8,7 @@ namespace gpukmeans::GPUKMEANS_ISA {
 // Rows of any number of features.
 template <class Row> class Wide {
   public:
+    static constexpr int features = 0; // any number
     Wide(const Sums &to, i64 lane, i64 k, const Rows &rows, const double *weights)
         : to_(to), first_(lane * k), rows_(rows), weights_(weights) {}
 
@@ -73,6 +74,7 @@ template <class T> struct RunOf<T, 8> {
 // load, one sum and one store. The sums are taken from one lane, and put back when all is added.
 template <class Row, int D> class Narrow {
   public:
+    static constexpr int features = D;
     static constexpr int width = D < 4 ? 4 : 8; // sums, mass, and what fills up a register
     using Line = typename RunOf<double, width>::type;
 

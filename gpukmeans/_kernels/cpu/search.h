@@ -81,7 +81,7 @@ template <class Row, class T> class Lane {
             } else
                 in_batches(range_of, [&](const Batch &batch) {
                     if (cut_.direct && !s_.bounds.upper)
-                        with_few_features(d_, [&](auto d) { skim<d.count>(batch, adder); });
+                        skim_few(batch, adder);
                     else {
                         search_batch(batch);
                         relabel(batch, fresh_, adder);
@@ -161,6 +161,14 @@ template <class Row, class T> class Lane {
     i64 whole(i64 m) const { return (m + cut_.multiple - 1) / cut_.multiple * cut_.multiple; }
 
     // --- the two ways, see tiles.h ------------------------------------------------------------
+
+    template <class Adder> void skim_few(const Batch &batch, Adder &adder) {
+        constexpr int features = Adder::features;
+        if constexpr (features > 0)
+            skim<features>(batch, adder);
+        else
+            with_few_features(d_, [&](auto d) { skim<d.count>(batch, adder); });
+    }
 
     // Searches rows without bounds and goes on with them at once: hardly a tile has to be written out.
     template <int D, class Adder> void skim(const Batch &batch, Adder &adder) {
