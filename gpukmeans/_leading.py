@@ -62,6 +62,7 @@ class Leading:
     Parameters
     ----------
     n_samples, n_features, n_clusters : int
+        For which there are `ranks`.
     """
 
     def __init__(self, n_samples: int, n_features: int, n_clusters: int) -> None:
@@ -69,17 +70,14 @@ class Leading:
         self._search = n_features * n_clusters
         few, many = _TRIES
         self._tries = min(many, max(few, n_clusters // 64))
-        most = min(n_features // _FEATURES_A_RANK, n_clusters, self._affordable())
-        self._ranks = [rank for rank in _RANKS if rank <= most and self._cost(rank) < _WORTH * self._search]
+        self._ranks = ranks(n_samples, n_features, n_clusters)
         self._basis: np.ndarray | None = None
         self._passes, self._next = 0, 1  # that were, and the one before which directions are looked for
 
     def prepare(self, rows: Any, centers: np.ndarray, frame: Frame) -> Projection | None:
         """For a pass over rows (n, d) with these centres, (k, d) float64; None where it would not pay."""
         self._passes += 1
-        if not self._ranks or (self._basis is None and self._passes < self._next):
-            return None
-        if frame.scale > SMALL:
+        if (self._basis is None and self._passes < self._next) or frame.scale > SMALL:
             return None
         with np.errstate(all="ignore"):  # rows that overflow are left open
             seen = _seen(centers, frame)
@@ -96,17 +94,8 @@ class Leading:
         """Take note of how many rows a pass with this projection had to search, and how many it left open."""
         if projection is None or searched < self._n // _FEW:
             return
-        if self._cost(projection.basis.shape[1]) + left / searched * self._search > _WORTH * self._search:
+        if _cost(projection.basis.shape[1], self._d, self._k) + left / searched * self._search > _WORTH * self._search:
             self._basis, self._next = None, 2 * self._passes
-
-    def _affordable(self) -> float:
-        """The rank up to which directions may be looked for."""
-        left = self._n * self._search * _PART - _BEGUN - _SAMPLE * self._search
-        return left / (_LOOKED_FOR * self._search)
-
-    def _cost(self, rank: int) -> float:
-        """What all centres' bounds cost for a row, in products."""
-        return rank * (self._d + self._k) + _LOOKED_AT * self._k
 
     def _find(self, rows: Any, seen: np.ndarray, frame: Frame) -> np.ndarray | None:
         """The first directions that pay best for a sample of the rows, if any do."""
@@ -142,12 +131,22 @@ class Leading:
             number = (lows <= limit).sum(axis=1)
             open_ = (number > self._tries).mean()
             measured = _MEASURED * (self._d + _A_MEASURE) * np.minimum(number, self._tries).mean()
-            yield self._cost(rank) + measured * (1 - open_) + open_ * self._search
+            yield _cost(rank, self._d, self._k) + measured * (1 - open_) + open_ * self._search
 
 
-def worth_looking(n_features: int, n_clusters: int) -> bool:
-    """Whether searches are so dear that a few directions can be cheaper."""
-    return min(n_features, n_clusters) >= _LEAST
+def ranks(n_samples: int, n_features: int, n_clusters: int) -> list[int]:
+    """Numbers of directions that are worth trying, ascending; none where looking for them would cost too much."""
+    if min(n_features, n_clusters) < _LEAST:
+        return []
+    search = n_features * n_clusters
+    affordable = (n_samples * search * _PART - _BEGUN - _SAMPLE * search) / (_LOOKED_FOR * search)
+    most = min(n_features // _FEATURES_A_RANK, n_clusters, affordable)
+    return [rank for rank in _RANKS if rank <= most and _cost(rank, n_features, n_clusters) < _WORTH * search]
+
+
+def _cost(rank: int, n_features: int, n_clusters: int) -> float:
+    """What all centres' bounds cost for a row, in products."""
+    return rank * (n_features + n_clusters) + _LOOKED_AT * n_clusters
 
 
 def _directions(seen: np.ndarray, most: int) -> np.ndarray | None:

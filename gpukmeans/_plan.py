@@ -21,7 +21,7 @@ from ._bounds import Bounds, worth_keeping
 from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations
 from ._frame import Frame, Lanes, Request, Searched, make_targets
-from ._leading import Leading, worth_looking
+from ._leading import Leading, ranks
 from ._rows import SparseRows, UnitRows, directions, take
 from ._sums import Grid, Moments, Partial, Step, make_grid, plus, side_by_side, total
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
@@ -391,9 +391,9 @@ class Plan:
 
     def _search_pass(self, request: Request) -> Searched:
         """A pass over the plan's rows, by their leading directions where that pays."""
-        if self._leading is None and self._knows_rows and worth_looking(*request.centers.shape):
-            n, d = self.rows.shape
-            self._leading = Leading(n, d, self.n_clusters)
+        shape = (*self.rows.shape, self.n_clusters)
+        if self._leading is None and self._knows_rows and ranks(*shape):
+            self._leading = Leading(*shape)
             self._hold_blas()
         if self._leading is None:
             return self.operations.search_pass(request, self._workers)

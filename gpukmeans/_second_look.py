@@ -63,17 +63,15 @@ def second_look(
     x = local(dense(take(rows, sample)), frame).astype(np.float64)
     now = np.sqrt(((x - (centers[own] - frame.shift) * frame.scale) ** 2).sum(axis=1))
     least = tests.upper[sample] + tests.gap[sample] + tests.drift[own]
-    order, best, most = np.argsort(-moved, kind="stable"), None, _WORTH * d * k
-    for number in _MOVERS:
-        if number * _PART > k:
-            break
+    numbers = [number for number in _MOVERS if number * _PART <= k]
+    order = np.argsort(-moved, kind="stable")[: numbers[-1]]
+    c = (centers[order] - frame.shift) * frame.scale
+    squared = (x**2).sum(axis=1)[:, None] - 2 * x @ c.T + (c**2).sum(axis=1)
+    squared[own[:, None] == order] = np.inf
+    distances, best, most = np.sqrt(np.maximum(squared, 0)), None, _WORTH * d * k
+    for number in numbers:
         look = Look(_rest(tests.spread, moved, order[:number]), order[:number])
-        other = least - look.rest[own]
-        if number:
-            c = (centers[look.movers] - frame.shift) * frame.scale
-            squared = (x**2).sum(axis=1)[:, None] - 2 * x @ c.T + (c**2).sum(axis=1)
-            squared[own[:, None] == look.movers] = np.inf
-            other = np.minimum(other, np.sqrt(np.maximum(squared, 0)).min(axis=1))
+        other = np.minimum(least - look.rest[own], distances[:, :number].min(axis=1, initial=np.inf))
         held = (now < other) | (now - tests.drift[own] < tests.near[own])
         saved = held.mean() * d * k - _ROW - _FEATURE * d - (number and (number + _PACKED) * d)
         if saved > most:

@@ -11,6 +11,7 @@ import strict_cupy
 from cuda_standin import device, host
 
 from gpukmeans._device import Bound
+from gpukmeans._kernels.cpu import native
 
 # Processes that tests start in the checkout import the installed package, not the checkout, where
 # there are no compiled kernels. `pytest` itself does so too, unlike `python -m pytest`.
@@ -32,6 +33,15 @@ def auto_cuda(request, monkeypatch):
     if request.config.getoption("--auto-cuda"):
         cuda_or_skip(request)
         monkeypatch.setattr("gpukmeans._device.bound", lambda: Bound(0.0, "--auto-cuda"))
+
+
+@pytest.fixture(params=native().instruction_sets() if native() else [])
+def isa(request):
+    """Each instruction set that compiled kernels run with on this machine, in turn."""
+    before = native().instruction_set()
+    native().use(request.param)
+    yield request.param
+    native().use(before)
 
 
 def cuda_or_skip(request) -> Any:

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from gpukmeans import KMeans, _batches
 from gpukmeans._device import CPU
 from gpukmeans._frame import Frame, Lanes
-from gpukmeans._kernels.cpu import native, passes
+from gpukmeans._kernels.cpu import passes
 from gpukmeans._lloyd import relocate_empty, update_centers
 from gpukmeans._prepare import prepare
 from gpukmeans._sums import Partial, Step, make_grid, side_by_side
@@ -133,8 +133,6 @@ def lanes_of(rng, number, k, d, empty=()):
     return Lanes(rng.normal(size=(number, k, d)) * (counts > 0)[:, :, None], masses, counts)
 
 
-@pytest.mark.skipif(native() is None, reason="no compiled kernels here")
-@pytest.mark.parametrize("isa", native().instruction_sets() if native() else [])
 @pytest.mark.parametrize("empty", [(), (0, 6), range(1, 13), range(13)])
 @pytest.mark.parametrize(("number", "d"), [(1, 1), (3, 7), (5, 8), (2, 70), (4, 5000)])
 def test_compiled_moves_are_those_of_the_body(isa, empty, number, d):
@@ -145,13 +143,9 @@ def test_compiled_moves_are_those_of_the_body(isa, empty, number, d):
     rng = np.random.default_rng(d)
     lanes, centers, shift = lanes_of(rng, number, 13, d, empty), rng.normal(size=(13, d)), rng.normal(size=d)
     frame = Frame(shift, 1.0, np.float64)
-    native().use(isa)
-    try:
-        moved, facts = passes.move_centers(Step(None, lanes, True, None, 5, 2, 0), centers, frame, Workers(2))
-        weights = rng.random(13) * (rng.random(13) > 0.3)
-        learnt, gained = passes.learn(centers, weights, lanes, shift)
-    finally:
-        native().use(native().instruction_sets()[0])
+    moved, facts = passes.move_centers(Step(None, lanes, True, None, 5, 2, 0), centers, frame, Workers(2))
+    weights = rng.random(13) * (rng.random(13) > 0.3)
+    learnt, gained = passes.learn(centers, weights, lanes, shift)
     expected = update_centers(side_by_side(lanes), centers, shift)
     assert np.array_equal(moved, expected)
     assert facts[:4].tolist() == [5, len(empty), 2, 0]

@@ -17,17 +17,6 @@ from gpukmeans._threads import Workers
 
 pytestmark = pytest.mark.skipif(native() is None, reason="the package was installed without compiled kernels")
 
-SETS = native().instruction_sets() if native() else []
-
-
-@pytest.fixture(params=SETS)
-def instruction_set(request):
-    """Each instruction set that this machine has, in turn."""
-    before = native().instruction_set()
-    native().use(request.param)
-    yield request.param
-    native().use(before)
-
 
 @pytest.fixture
 def sketching(monkeypatch):
@@ -117,7 +106,7 @@ SHAPES = [
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("sketched", [False, True], ids=["as it comes", "sketched"])
-def test_kernel_is_right_on_awkward_sizes(request, instruction_set, dtype, weighted, sketched):
+def test_kernel_is_right_on_awkward_sizes(request, isa, dtype, weighted, sketched):
     if sketched:
         request.getfixturevalue("sketching")
     for n, d in SHAPES:
@@ -199,7 +188,7 @@ def test_sketch_rules_rows_out(sketching, monkeypatch):
 
 
 def test_instruction_sets_with_fused_multiply_add_agree_to_the_bit():
-    fused = [name for name in SETS if name != "plain"]
+    fused = [name for name in native().instruction_sets() if name != "plain"]
     X = data("plain", 1000, 33, np.float32)
     before, results = native().instruction_set(), []
     for name in fused:
@@ -210,7 +199,7 @@ def test_instruction_sets_with_fused_multiply_add_agree_to_the_bit():
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(700, 2, 7), (3000, 3, 16), (2500, 16, 64), (1500, 40, 90)])
-def test_picks_are_those_of_scikit_learn(instruction_set, n, d, k):
+def test_picks_are_those_of_scikit_learn(isa, n, d, k):
     X = np.random.default_rng(d).random((n, d))
     for seed in range(6):
         w = np.random.default_rng(seed).integers(0, 3, n).astype(np.float64) if seed % 2 else None

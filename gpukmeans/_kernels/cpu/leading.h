@@ -41,16 +41,13 @@ template <class Row, class T> class Leader {
     static constexpr int L = lanes<T>, V = row_vectors;
 
   public:
-    // Without `live` the memory is only laid out.
-    Leader(const Search &s, const Packer<Row, T> &packer, Pieces &pieces, bool live)
+    Leader(const Search &s, const Packer<Row, T> &packer, Pieces &pieces)
         : s_(s), packer_(packer), d_(s.rows.d), k_(s.targets.k), rank_(s.leading.rank), tries_(s.leading.tries),
           chunk_(smallest(k_, largest(group, (128 << 10) / (B * static_cast<i64>(sizeof(T))) / group * group))) {
         if (!rank_) return;
         x_ = pieces.take<T>(B * d_), seen_ = pieces.take<T>(B * (rank_ + 1)), lows_ = pieces.take<T>(B * chunk_);
         size_ = pieces.take<T>(B), limit_ = pieces.take<T>(B), upper_ = pieces.take<T>(B), other_ = pieces.take<T>(B);
         rows_ = pieces.take<Known>(B), labels_ = pieces.take<i32>(B), near_ = pieces.take<i32>(B * tries_);
-        if (live)
-            for (i64 p = 0; p < B; p++) rows_[p] = Known{}, labels_[p] = 0;
     }
 
     // Looks at the rows p and following of a batch, up to a tile.
@@ -185,7 +182,7 @@ template <class Row, class T> class Leader {
     // What a low, less what was lost from |x|^2, may be off for a centre at the squared distance s.
     T error(T size, T s) const {
         const T b = static_cast<T>(s_.leading.trust), r = static_cast<T>(s_.targets.reach);
-        return lower(b * (r * (2 * root(size) + r) + size + s), b * (6 * size + 4 * s)) + static_cast<T>(1e-33);
+        return product_error(b, r, size, s) + b * (size + s) + static_cast<T>(1e-33);
     }
 
     void end(i64 r) {

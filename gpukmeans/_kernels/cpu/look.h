@@ -99,11 +99,10 @@ template <class Row, class T> class Looker {
         return true;
     }
 
-    // The distance to a centre, at least, from |c|^2 - 2 x.c and |x|^2; see limits_expanded() in search.h.
+    // The distance to a centre, at least, from |c|^2 - 2 x.c and |x|^2.
     double at_least(T low, T size) const {
         const T b = static_cast<T>(s_.targets.trust), r = static_cast<T>(s_.targets.reach), t = positive(low + size);
-        const T error = lower(b * r * (2 * root(size) + r), b * (5 * size + 3 * t));
-        return static_cast<double>(root(positive(t - error))) * (1 - look_rounding);
+        return static_cast<double>(root(positive(t - product_error(b, r, size, t)))) * (1 - look_rounding);
     }
 
     const Search &s_;

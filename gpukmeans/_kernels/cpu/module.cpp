@@ -46,6 +46,9 @@ NB_MODULE(_native, m) {
           "sums"_a, "Adds the distances from some rows to the cells; see PairPass.");
     nb::class_<Draw>(m, "Draw")
         .def(nb::init<AnyRows, In<i64>, Draw::Into>(), "source"_a, "which"_a, "into"_a.noconvert());
+    nb::class_<Directions>(m, "Directions")
+        .def(nb::init<In<double>, In<double>, double, i64>(), "basis"_a, "points"_a, "trust"_a, "tries"_a);
+    nb::class_<Again>(m, "Again").def(nb::init<In<double>, In<i64>>(), "rest"_a, "movers"_a);
     nb::class_<MovePass, Pass>(m, "MovePass")
         .def(nb::init<In<double>, In<double>, In<i64>, std::optional<In<double>>, In<double>, In<double>, Out<double>>(),
              "sums"_a, "masses"_a, "counts"_a, "rests"_a.none(), "centers"_a, "shift"_a, "moved"_a.noconvert())
@@ -55,16 +58,15 @@ NB_MODULE(_native, m) {
           "Centres as means that the rows of a batch have joined.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
         .def(nb::init<AnyRows, std::optional<Draw>, std::optional<In<double>>, In<double>, double, bool, bool,
-                      In<double>, double, std::optional<In<double>>, std::optional<In<double>>, double, i64, Out<i32>,
-                      std::optional<Out<float>>, std::optional<Out<float>>, std::optional<In<double>>,
-                      std::optional<In<double>>, std::optional<In<float>>, std::optional<In<float>>, bool,
-                      std::optional<In<double>>, std::optional<In<i64>>, int, In<i64>, std::optional<Out<double>>,
-                      std::optional<Out<double>>, std::optional<Out<i64>>, std::optional<Out<double>>,
-                      std::optional<Out<double>>, Out<i64>>(),
+                      In<double>, double, std::optional<Directions>, Out<i32>, std::optional<Out<float>>,
+                      std::optional<Out<float>>, std::optional<In<double>>, std::optional<In<double>>,
+                      std::optional<In<float>>, std::optional<In<float>>, bool, std::optional<Again>, int, In<i64>,
+                      std::optional<Out<double>>, std::optional<Out<double>>, std::optional<Out<i64>>,
+                      std::optional<Out<double>>, std::optional<Out<double>>, Out<i64>>(),
              nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
-             "spherical"_a, "centers"_a, "trust"_a, "basis"_a.none(), "points"_a.none(), "leading_trust"_a, "tries"_a,
+             "spherical"_a, "centers"_a, "trust"_a, "directions"_a.none(),
              "labels"_a, "upper"_a.none(), "gap"_a.none(), "drift"_a.none(), "spread"_a.none(), "near"_a.none(),
-             "far"_a.none(), "filter"_a, "rest"_a.none(), "movers"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
+             "far"_a.none(), "filter"_a, "again"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
              "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert());
     nb::class_<CsrRows>(m, "CsrRows")
         .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,

@@ -132,6 +132,19 @@ class Draw {
     nb::object kept_; // the arrays, so that they live as long as this does
 };
 
+// Leading directions for a pass: `_leading.Projection`.
+struct Directions {
+    In<double> basis, points;
+    double trust;
+    i64 tries;
+};
+
+// A second look: `_second_look.Look`.
+struct Again {
+    In<double> rest;
+    In<i64> movers;
+};
+
 // Where the centres move, from the lanes of a pass: `found` when that is done.
 class MovePass : public Pass {
   public:
@@ -177,30 +190,29 @@ void learn(In<double> sums, In<double> masses, In<i64> counts, In<double> center
 class SearchPass : public Pass {
   public:
     SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
-               bool wide, bool spherical, In<double> centers, double trust, std::optional<In<double>> basis,
-               std::optional<In<double>> points, double leading_trust, i64 tries, Out<i32> labels,
-               std::optional<Out<float>> upper, std::optional<Out<float>> gap, std::optional<In<double>> drift,
-               std::optional<In<double>> spread, std::optional<In<float>> near_, std::optional<In<float>> far_,
-               bool filter, std::optional<In<double>> rest, std::optional<In<i64>> movers, int add, In<i64> edges,
+               bool wide, bool spherical, In<double> centers, double trust, std::optional<Directions> directions,
+               Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
+               std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
+               std::optional<In<float>> far_, bool filter, std::optional<Again> again, int add, In<i64> edges,
                std::optional<Out<double>> sums, std::optional<Out<double>> masses, std::optional<Out<i64>> counts,
                std::optional<Out<double>> rests, std::optional<Out<double>> inertia, Out<i64> facts)
         : Pass(edges), kernels_(searching_for(rows, wide)), draw_(std::move(draw)), centers_(centers.data()),
-          trust_(trust), basis_(data(basis)), points_(data(points)),
+          trust_(trust), directions_(std::move(directions)), again_(std::move(again)),
           targets_(kernels_.targets_bytes(centers.shape(0), centers.shape(1))),
-          look_(movers ? kernels_.look_bytes(centers.shape(0), centers.shape(1), movers->size()) : 0),
-          leading_(basis ? kernels_.leading_bytes(centers.shape(0), centers.shape(1), basis->shape(1)) : 0) {
+          leading_(directions_ ? kernels_.leading_bytes(centers.shape(0), centers.shape(1), directions_->basis.shape(1)) : 0),
+          look_(again_ ? kernels_.look_bytes(centers.shape(0), centers.shape(1), again_->movers.size()) : 0) {
         search_.rows = rows_of(rows);
         search_.weights = data(weights);
         search_.frame = {shift.data(), scale};
         search_.spherical = spherical;
         search_.targets.k = static_cast<i64>(centers.shape(0));
-        search_.leading.rank = basis ? static_cast<i64>(basis->shape(1)) : 0;
-        search_.leading.trust = leading_trust;
-        search_.leading.tries = tries;
+        if (directions_)
+            search_.leading = {static_cast<i64>(directions_->basis.shape(1)), nullptr, nullptr, nullptr,
+                               directions_->trust, directions_->tries};
         search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
-        search_.look.rest = data(rest);
-        search_.look.count = movers ? static_cast<i64>(movers->size()) : 0;
-        search_.look.movers = data(movers);
+        if (again_)
+            search_.look = {again_->rest.data(), static_cast<i64>(again_->movers.size()), again_->movers.data(), nullptr,
+                            nullptr, nullptr};
         search_.labels = labels.data();
         search_.add = static_cast<Add>(add);
         search_.edges = edges.data();
@@ -208,8 +220,8 @@ class SearchPass : public Pass {
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         scratch_bytes_ = kernels_.scratch_bytes(search_);
-        kept_ = nb::make_tuple(rows, weights, shift, centers, basis, points, labels, upper, gap, drift, spread, near_,
-                               far_, rest, movers, edges, sums, masses, counts, rests, inertia, facts);
+        kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, edges, sums,
+                               masses, counts, rests, inertia, facts);
     }
 
     i64 scratch_bytes() const override { return scratch_bytes_; } // read while another thread makes the centres ready
@@ -222,8 +234,9 @@ class SearchPass : public Pass {
             const i64 d = search_.rows.d;
             search_.targets = kernels_.make_targets(centers_, search_.frame, t.k, d, trust_, targets_.data());
             if (search_.look.count) kernels_.make_look(search_.targets, d, search_.look, look_.data());
-            if (search_.leading.rank)
-                kernels_.make_leading(search_.targets, basis_, points_, d, search_.leading, leading_.data());
+            if (directions_)
+                kernels_.make_leading(search_.targets, directions_->basis.data(), directions_->points.data(), d,
+                                      search_.leading, leading_.data());
         });
         kernels_.search(search_, lane, scratch);
     }
@@ -233,8 +246,9 @@ class SearchPass : public Pass {
     const std::optional<Draw> draw_;
     const double *const centers_;
     const double trust_;
-    const double *const basis_, *const points_;
-    const Scratch targets_, look_, leading_;
+    const std::optional<Directions> directions_;
+    const std::optional<Again> again_;
+    const Scratch targets_, leading_, look_;
     i64 scratch_bytes_;
     mutable std::once_flag ready_;
     mutable Search search_{};

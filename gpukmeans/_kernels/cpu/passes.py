@@ -56,13 +56,7 @@ def draw_pass(request: Request, source: np.ndarray, which: np.ndarray, workers: 
 
 
 def _search(request: Request, draw: Any, workers: Workers) -> Searched:
-    rows, centers, frame, tests, projection = (
-        request.rows,
-        request.centers,
-        request.frame,
-        request.tests,
-        request.projection,
-    )
+    rows, centers, frame, tests = request.rows, request.centers, request.frame, request.tests
     k, d = centers.shape
     edges = lane_edges(rows, k)
     lanes = _lanes(request, edges.size - 1, workers)
@@ -76,17 +70,13 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "spherical": frame.spherical,
         "centers": centers,
         "trust": trust(frame.dtype, d),
-        "basis": projection and projection.basis,
-        "points": projection and projection.points,
-        "leading_trust": projection.trust if projection else 0.0,
-        "tries": projection.tries if projection else 0,
+        "directions": request.projection and native().Directions(*request.projection),
         "drift": tests and tests.drift,
         "spread": tests and tests.spread,
         "near": tests and tests.near,
         "far": tests and tests.far,
         "filter": bool(tests and tests.filter),
-        "rest": tests and tests.look and tests.look.rest,
-        "movers": tests and tests.look and tests.look.movers,
+        "again": tests and tests.look and native().Again(*tests.look),
         "add": _ADD[request.add],
     }
     by_row = {

@@ -16,24 +16,24 @@ struct Batch {
     i64 row(i64 p) const { return which ? which[p] : first + p; }
 };
 
-// A number of features that the compiler knows; 0 stands for any.
-template <int D> struct Features {
-    static constexpr int count = D;
+// A number that the compiler knows; 0 features stand for any.
+template <int N> struct Number {
+    static constexpr int count = N;
 };
 
 // Has `use` do something that is compiled for each number of features from 1 to 4 ...
 template <class Use> GPUKMEANS_INLINE void with_few_features(i64 d, Use use) {
     switch (d) {
-    case 1: return use(Features<1>{});
-    case 2: return use(Features<2>{});
-    case 3: return use(Features<3>{});
-    case 4: return use(Features<4>{});
+    case 1: return use(Number<1>{});
+    case 2: return use(Number<2>{});
+    case 3: return use(Number<3>{});
+    case 4: return use(Number<4>{});
     }
 }
 
 // ... or for any number.
 template <class Use> GPUKMEANS_INLINE void with_features(i64 d, Use use) {
-    if (d > 4) return use(Features<0>{});
+    if (d > 4) return use(Number<0>{});
     with_few_features(d, use);
 }
 

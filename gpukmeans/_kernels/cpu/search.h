@@ -41,7 +41,7 @@ template <class Row, class T> class Lane {
           centers_(static_cast<const T *>(s.targets.groups)), norms_(static_cast<const T *>(s.targets.norms)),
           room_(cut_.batch + tile_rows<T>), pieces_{reinterpret_cast<std::uintptr_t>(scratch)},
           packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), looker_(s, packer_, bounds_, pieces_),
-          leader_(s, packer_, pieces_, scratch) {
+          leader_(s, packer_, pieces_) {
         line_ = pieces_.take<T>(d_);
         x_ = pieces_.take<T>(room_ * d_);
         found_ = {pieces_.take<T>(room_), pieces_.take<T>(room_), pieces_.take<Index<T>>(room_), pieces_.take<T>(room_)};
@@ -304,9 +304,8 @@ template <class Row, class T> class Lane {
         const T *best = found_.best, *second = found_.second, *size = found_.size;
         T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
         for (i64 p = 0; p < m; p++) {
-            const T xx = size[p], by_reach = b * r * (2 * root(xx) + r);
-            const T s = positive(best[p] + xx), t = positive(second[p] + xx);
-            const T near = lower(by_reach, b * (5 * xx + 3 * s)), next = lower(by_reach, b * (5 * xx + 3 * t));
+            const T xx = size[p], s = positive(best[p] + xx), t = positive(second[p] + xx);
+            const T near = product_error(b, r, xx, s), next = product_error(b, r, xx, t);
             limit[p] = best[p] + 2 * near + tiny;
             upper[p] = root(s + near) * (1 + 2 * u);
             other[p] = root(positive(t - next)) * (1 - 2 * u);

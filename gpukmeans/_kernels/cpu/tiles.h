@@ -11,6 +11,12 @@
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
+// What |c|^2 - 2 x.c may be off by for a centre as near as one at the squared distance s, with b the relative error of
+// the product, r the norm of the farthest centre and `size` |x|^2: see settle() in search.h.
+template <class T> GPUKMEANS_INLINE T product_error(T b, T r, T size, T s) {
+    return lower(b * r * (2 * root(size) + r), b * (5 * size + 3 * s));
+}
+
 constexpr i64 direct_features = 4;
 constexpr double far_norm = 1e30; // |c|^2 from which a centre wins only where all are as far (_frame.FAR)
 
@@ -144,7 +150,7 @@ GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms,
 template <int J, class Use> GPUKMEANS_INLINE void with_size(i64 size, Use use) {
     if constexpr (J > 0) {
         if (size == J)
-            use(Features<J>{});
+            use(Number<J>{});
         else
             with_size<J - 1>(size, use);
     }
