@@ -10,6 +10,13 @@ constexpr i64 filter_rows = 4096;       // rows whose bounds are looked at befor
 constexpr float far_away = 1e14f;       // distances to centres beyond `far_norm` are only known to be far
 constexpr float bound_rounding = 4e-7f; // more than the sums of write() err, relative to their terms
 
+// Registers of a table that is looked up faster there than by gathering from memory.
+#if defined(__AVX2__)
+constexpr int most_registers = 8;
+#else
+constexpr int most_registers = 1;
+#endif
+
 class RowBounds {
   public:
     // Lays out `room` rows of scratch; without `live` that is all, and nothing is written.
@@ -18,21 +25,20 @@ class RowBounds {
         uppers_ = pieces.take<float>(room);
         spreads_ = pieces.take<float>(k_);
         drifts_ = pieces.take<float>(k_);
-        fars_ = pieces.take<float>(lanes<float>);
-        nears_ = pieces.take<float>(lanes<float>);
+        fars_ = pieces.take<float>(most_registers * lanes<float>);
+        nears_ = pieces.take<float>(most_registers * lanes<float>);
         if (!live || !s.bounds.upper) return;
         for (i64 j = 0; j < k_; j++) { // a row of a centre with a twin is never held
             spreads_[j] = s.targets.copied[j] > 0 ? -__builtin_inff() : static_cast<float>(s.bounds.spread[j]);
             drifts_[j] = static_cast<float>(s.bounds.drift[j]);
-            if (k_ <= lanes<float>) fars_[j] = s.bounds.far_[j], nears_[j] = s.bounds.near_[j];
+            if (k_ <= most_registers * lanes<float>) fars_[j] = s.bounds.far_[j], nears_[j] = s.bounds.near_[j];
         }
     }
 
     // Rows a to b - 1 that no bound holds to their centres, listed in `which`; their number. Where the gaps hold
     // all rows of a register, which is usual, the rest of their bounds is not read.
     i64 failing(i64 a, i64 b, i64 *which) const {
-        return k_ <= lanes<float> ? failing_by(Few{load(fars_)}, Few{load(nears_)}, a, b, which)
-                                  : failing_by(Many{s_.bounds.far_}, Many{s_.bounds.near_}, a, b, which);
+        return failing_of<1>(a, b, which);
     }
 
     // The bounds of searched rows, from the distances to their centres (at most) and to the next ones
@@ -58,16 +64,29 @@ class RowBounds {
 
   private:
     // What a test compares with, by centre.
-    struct Few {
-        Vec<float> table;
-        GPUKMEANS_INLINE Vec<float> of(Vec<i32> label) const { return pick(table, label); }
+    template <int registers> struct Few {
+        Vec<float> table[registers];
+        explicit Few(const float *entries) {
+            for (int i = 0; i < registers; i++) table[i] = load(entries + i * lanes<float>);
+        }
+        GPUKMEANS_INLINE Vec<float> of(Vec<i32> label) const { return pick<registers>(table, label); }
     };
     struct Many {
         const float *table;
         GPUKMEANS_INLINE Vec<float> of(Vec<i32> label) const { return gather(table, label); }
     };
 
-    template <class Table> i64 failing_by(Table far_, Table near_, i64 a, i64 b, i64 *which) const {
+    // By tables of the least number of registers that hold all centres.
+    template <int registers> i64 failing_of(i64 a, i64 b, i64 *which) const {
+        if (k_ <= registers * lanes<float>) return failing_by(Few<registers>(fars_), Few<registers>(nears_), a, b, which);
+        if constexpr (registers < most_registers)
+            return failing_of<2 * registers>(a, b, which);
+        else
+            return failing_by(Many{s_.bounds.far_}, Many{s_.bounds.near_}, a, b, which);
+    }
+
+    template <class Table>
+    i64 failing_by(const Table &far_, const Table &near_, i64 a, i64 b, i64 *which) const {
         constexpr i64 L = lanes<float>;
         const Bounds &bounds = s_.bounds;
         const i64 whole = a + (b - a) / L * L;
@@ -89,7 +108,7 @@ class RowBounds {
     const i64 k_;
     float *gaps_, *uppers_;     // of a batch whose rows lie apart
     float *spreads_, *drifts_;  // (k,)
-    float *fars_, *nears_;      // (k,) where k is at most a register
+    float *fars_, *nears_;      // (k,) where tables are looked up in registers
 };
 
 } // namespace gpukmeans::GPUKMEANS_ISA

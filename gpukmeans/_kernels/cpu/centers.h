@@ -37,8 +37,9 @@ inline i64 slots_for(i64 k) {
 
 // Memory that make_targets() needs.
 template <class T> i64 targets_bytes(i64 k, i64 d) {
-    const i64 bytes = 8 * (d + 3 * k) + 4 * slots_for(k) + static_cast<i64>(sizeof(T)) * k * (d + 1);
-    return bytes + 7 * 64; // each piece begins at a register
+    const i64 line = is_direct(d) ? line_size(d) : 0;
+    const i64 bytes = 8 * (d + 3 * k) + 4 * slots_for(k) + static_cast<i64>(sizeof(T)) * k * (d + 1 + line);
+    return bytes + 8 * 64; // each piece begins at a register
 }
 
 // Centres (k, d), in original coordinates, made ready for a pass.
@@ -49,6 +50,7 @@ Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, do
     double *copied = pieces.take<double>(k);
     i32 *slots = pieces.take<i32>(slots_for(k));
     T *groups = pieces.take<T>(k * d), *group_norms = pieces.take<T>(k);
+    T *lines = is_direct(d) ? pieces.take<T>(k * line_size(d)) : nullptr;
     auto localize = [&](i64 j) {
         for (i64 q = 0; q < d; q++) local[q] = (centers[j * d + q] - frame.shift[q]) * frame.scale;
     };
@@ -71,8 +73,9 @@ Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, do
         if (norms[j] < __builtin_inf()) reach = norms[j] > reach ? norms[j] : reach;
         localize(j);
         arrange<T>(local, norms[j], j, k, d, groups, group_norms);
+        if (lines) arrange_line<T>(local, norms[j], j, d, lines);
     }
-    return {k, centers, groups, group_norms, copied, trust, root(reach < far_norm ? reach : far_norm)};
+    return {k, centers, groups, group_norms, lines, copied, trust, root(reach < far_norm ? reach : far_norm)};
 }
 
 // --- moved ----------------------------------------------------------------------------------------

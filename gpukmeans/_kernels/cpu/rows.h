@@ -16,6 +16,13 @@ struct Batch {
     i64 row(i64 p) const { return which ? which[p] : first + p; }
 };
 
+// What a search knows of a batch of rows; all arrays have room for whole tiles.
+template <class T> struct Found {
+    T *best, *second; // fast distances to the nearest and the second-nearest centre
+    Index<T> *at;     // the nearest
+    T *size;          // |x|^2
+};
+
 // A number that the compiler knows; 0 features stand for any.
 template <int N> struct Number {
     static constexpr int count = N;

@@ -8,12 +8,11 @@
 #include "leading.h"
 #include "look.h"
 #include "narrow.h"
+#include "tiles.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
 template <class T> constexpr T unit_of = sizeof(T) == 4 ? T(0x1p-24) : T(0x1p-53);
-
-template <class T> constexpr i64 direct_rows = direct_vectors * lanes<T>;
 
 // How a search is cut up: rows in a batch, and centres that stay in the second-level cache.
 struct Cut {
@@ -31,6 +30,8 @@ template <class T> Cut cut_of(i64 k, i64 d) {
 }
 
 template <class Row, class T> class Lane {
+    static constexpr i64 waiting = 15; // batches that are not tried the packed way after one of which it left half in doubt
+
   public:
     static i64 scratch_bytes(const Search &s) {
         return static_cast<i64>(Lane(s, nullptr).pieces_.next); // laid out from address zero, nothing is written
@@ -42,6 +43,8 @@ template <class Row, class T> class Lane {
           room_(cut_.batch + tile_rows<T>), pieces_{reinterpret_cast<std::uintptr_t>(scratch)},
           packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), looker_(s, packer_, bounds_, pieces_),
           leader_(s, packer_, pieces_) {
+        // where packing is not for so many or for so far centres, no row would be sure
+        packed_ = static_cast<T>(s.targets.trust) + packing_error<T>(k_);
         line_ = pieces_.take<T>(d_);
         x_ = pieces_.take<T>(room_ * d_);
         found_ = {pieces_.take<T>(room_), pieces_.take<T>(room_), pieces_.take<Index<T>>(room_), pieces_.take<T>(room_)};
@@ -54,11 +57,12 @@ template <class Row, class T> class Lane {
             fresh_ = found_.at; // already of that width
         which_ = pieces_.take<i64>(largest(filter_rows, room_) + 2 * lanes<i64>);
         ahead_ = pieces_.take<i32>(leads() ? filter_rows : 0);
-        changed_rows_ = pieces_.take<i32>(largest(leads() ? filter_rows : 0, room_));
+        changed_rows_ = pieces_.take<i32>(largest(leads() ? filter_rows : 0, room_) + lanes<i32>);
         adder_ = pieces_.take<char>(adder_bytes(k_, d_));
     }
 
     void run(i64 lane) {
+        if (!(packed_ < 1 && s_.targets.reach < far_reach)) waits_ = s_.rows.n; // too many centres, or too far
         const i64 end = s_.edges[lane + 1];
         packer_.end_at(end);
         if (s_.add == Add::nothing)
@@ -80,12 +84,8 @@ template <class Row, class T> class Lane {
                 relabel({a, b - a, nullptr}, ahead_, adder);
             } else
                 in_batches(range_of, [&](const Batch &batch) {
-                    if (cut_.direct && !s_.bounds.upper)
-                        skim_few(batch, adder);
-                    else {
-                        search_batch(batch);
-                        relabel(batch, fresh_, adder);
-                    }
+                    search_batch(batch);
+                    relabel(batch, fresh_, adder);
                 });
             searched_ += m;
             if (s_.add == Add::all)
@@ -148,65 +148,73 @@ template <class Row, class T> class Lane {
         return exact_distance<Row, D>(rows_, i, s_.targets.exact + j * d_);
     }
 
+    // Finds the labels of a batch, into `fresh_`, and writes the bounds.
     void search_batch(const Batch &batch) {
-        const i64 full = whole(batch.m);
         if (cut_.direct)
-            with_few_features(d_, [&](auto d) { batch_direct<d.count>(batch, full); });
+            with_few_features(d_, [&](auto d) { search_few<d.count>(batch); });
         else
-            batch_tiles(batch, full);
-        settle(batch);
+            search_tiles(batch);
     }
 
     // Rows of a batch, to the end of the last tile.
     i64 whole(i64 m) const { return (m + cut_.multiple - 1) / cut_.multiple * cut_.multiple; }
 
-    // --- the two ways, see tiles.h ------------------------------------------------------------
+    // --- few features, see few.h --------------------------------------------------------------
 
-    template <class Adder> void skim_few(const Batch &batch, Adder &adder) {
-        constexpr int features = Adder::features;
-        if constexpr (features > 0)
-            skim<features>(batch, adder);
-        else
-            with_few_features(d_, [&](auto d) { skim<d.count>(batch, adder); });
-    }
-
-    // Searches rows without bounds and goes on with them at once: hardly a tile has to be written out.
-    template <int D, class Adder> void skim(const Batch &batch, Adder &adder) {
+    template <int D> void search_few(const Batch &batch) {
         const i64 full = whole(batch.m);
+        i64 unsure = 0;
         turn<D>(batch, full);
         for (i64 p = 0; p < batch.m; p += direct_rows<T>) {
-            const Nearest<T> found = nearest<D>(batch, p, full);
-            const Batch tile{batch.first + p, smallest(direct_rows<T>, batch.m - p), nullptr};
-            if (tile.m == direct_rows<T> && plainly_sure(found)) {
-                relabel_tile(found.at, tile.first, adder);
-            } else {
-                found.write(found_);
-                settle(tile);
-                relabel(tile, fresh_, adder);
+            const i64 end = smallest(p + direct_rows<T>, batch.m);
+            fetch_ahead<D>(batch, p + full);
+            if (!waits_) {
+                const Nearest<T> found = search_packed<T, D>(x_ + p, full, s_.targets.lines, k_);
+                if (is_sure(found)) {
+                    keep(found, p, end);
+                    continue;
+                }
+                unsure++;
             }
+            search_direct<T, D>(x_ + p, full, centers_, k_).write(at_row(p));
+            limits_direct(p, end);
+            settle(batch, p, end);
         }
+        if (waits_)
+            waits_--;
+        else if (2 * unsure * direct_rows<T> > batch.m)
+            waits_ = waiting;
+        if (s_.bounds.upper) bounds_.write(batch, fresh_, upper_, other_);
     }
 
-    // Whether no row is in doubt even with the limit that is found without a root.
-    GPUKMEANS_INLINE bool plainly_sure(const Nearest<T> &found) const {
+    // The rows from place p of a batch on come from main memory meanwhile: as many as a tile has.
+    template <int D> GPUKMEANS_INLINE void fetch_ahead(const Batch &batch, i64 p) const {
+        const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, packer_.row_after(batch, p)));
+        constexpr i64 bytes = static_cast<i64>(sizeof(Row)) * D * direct_rows<T>;
+        for (i64 at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
+    }
+
+    // Whether no row of a packed tile is in doubt, by a limit that is found without a root: 2 |x| r <= |x|^2 + r^2.
+    GPUKMEANS_INLINE bool is_sure(const Nearest<T> &found) const {
+        const T b = packed_, r = static_cast<T>(s_.targets.reach), tiny = static_cast<T>(1e-36);
         Vec<Index<T>> doubt{};
 #pragma GCC unroll 4
-        for (int v = 0; v < direct_vectors; v++)
-            doubt |= ~(found.second[v] > plain_limit(found.best[v], found.size[v]));
+        for (int v = 0; v < direct_vectors; v++) {
+            const Vec<T> best = found.best[v], size = found.size[v];
+            const Vec<T> error = lower(b * size + 2 * b * r * r, 8 * b * size + 3 * b * best);
+            doubt |= ~(found.second[v] > best + (2 * error + tiny));
+        }
         return !bits_of(doubt);
     }
 
-    template <int D> void batch_direct(const Batch &batch, i64 full) {
-        turn<D>(batch, full);
-        for (i64 p = 0; p < full; p += direct_rows<T>) nearest<D>(batch, p, full).write(at_row(p));
-    }
-
-    // The tile at p of a batch that is turned; the rows as far into the next one come from main memory meanwhile.
-    template <int D> GPUKMEANS_INLINE Nearest<T> nearest(const Batch &batch, i64 p, i64 full) const {
-        const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, packer_.row_after(batch, full + p)));
-        constexpr i64 bytes = static_cast<i64>(sizeof(Row)) * D * direct_rows<T>;
-        for (i64 at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
-        return search_direct<T, D>(x_ + p, full, centers_, k_);
+    // Takes over a tile that is sure.
+    GPUKMEANS_INLINE void keep(const Nearest<T> &found, i64 p, i64 end) {
+        if (s_.bounds.upper) {
+            found.write(at_row(p));
+            limits_expanded(p, end, packed_);
+        }
+#pragma GCC unroll 4
+        for (int v = 0; v < direct_vectors; v++) store_as(fresh_ + p + v * lanes<T>, found.at[v]);
     }
 
     // The rows of a batch in local coordinates, feature by feature: (D, full).
@@ -229,7 +237,10 @@ template <class Row, class T> class Lane {
             for (i64 p = batch.m; p < full; p++) x_[q * full + p] = 0;
     }
 
-    void batch_tiles(const Batch &batch, i64 full) {
+    // --- tiles, see tiles.h -------------------------------------------------------------------
+
+    void search_tiles(const Batch &batch) {
+        const i64 full = whole(batch.m);
         for (i64 p = 0; p < full; p++) {
             found_.best[p] = found_.second[p] = static_cast<T>(__builtin_inff());
             found_.at[p] = 0;
@@ -239,10 +250,12 @@ template <class Row, class T> class Lane {
             packer_.pack(batch, p, tile(p), found_.size + p);
             if (once) search_tile(tile(p), centers_, norms_, d_, 0, k_, at_row(p));
         }
-        if (once) return;
-        for (i64 j = 0; j < k_; j += cut_.centers)
+        for (i64 j = 0; !once && j < k_; j += cut_.centers)
             for (i64 p = 0; p < full; p += tile_rows<T>)
                 search_tile(tile(p), centers_, norms_, d_, j, smallest(j + cut_.centers, k_), at_row(p));
+        limits_expanded(0, batch.m, static_cast<T>(s_.targets.trust));
+        settle(batch, 0, batch.m);
+        if (s_.bounds.upper) bounds_.write(batch, fresh_, upper_, other_);
     }
 
     T *tile(i64 p) { return x_ + p * d_; }
@@ -251,46 +264,18 @@ template <class Row, class T> class Lane {
 
     // --- certainty ------------------------------------------------------------------------------
 
-    // Decides again what the fast distances leave in doubt, and writes the bounds. With e(s) the error
-    // of a fast squared distance s, a second centre within 2 e(best) of the best one may be nearer.
+    // Limits: with e(s) the error of a fast squared distance s, a second centre within 2 e(best) of the best one may be
+    // nearer.
     // direct: e(s) = u ((d + 8) s + 6 |x| sqrt(s)) + 32 u^2 |x|^2, since a centre at distance sqrt(s)
     // lies within |x| + sqrt(s) of the origin, and rounding moves points by u times their norms.
     // Otherwise: the smaller of b (5 |x|^2 + 3 s), by the same argument, and b (2 |x| r + r^2) with
     // r the norm of the farthest centre; see _frame.doubt_limit.
-    void settle(const Batch &batch) {
-        const i64 m = batch.m;
-        if constexpr (sizeof(T) == 8)
-            for (i64 p = 0; p < m; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
-        const bool bounds = s_.bounds.upper;
-        if (cut_.direct)
-            limits_direct(m);
-        else
-            limits_expanded(m);
-        const T *second = found_.second, *limit = limit_;
-        Index<T> sure = 0;
-        for (i64 p = 0; p < m; p++) sure += second[p] > limit[p];
-        if (sure < m && k_ > 1) {
-            for (i64 p = 0; p < m; p++)
-                if (!(second[p] > limit[p])) {
-                    fresh_[p] = decide(batch.row(p), limit[p]);
-                    other_[p] = 0;
-                }
-            doubtful_ += m - sure;
-        }
-        if (bounds) bounds_.write(batch, fresh_, upper_, other_);
-    }
-
-    // At least the limit of limits_direct(): 2 |x| sqrt(s) <= |x|^2 + s.
-    template <class V> GPUKMEANS_INLINE V plain_limit(V s, V size) const {
-        const T u = unit_of<T>, d = static_cast<T>(d_), tiny = static_cast<T>(1e-36);
-        return s + 2 * u * ((d + 12) * s + 4 * size) + tiny;
-    }
-
-    void limits_direct(i64 m) {
+    // And bounds of the distances: to the nearest centre at most, to the second at least.
+    void limits_direct(i64 from, i64 to) {
         const T u = unit_of<T>, d = static_cast<T>(d_), tiny = static_cast<T>(1e-36);
         const T *best = found_.best, *second = found_.second, *size = found_.size;
         T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
-        for (i64 p = 0; p < m; p++) {
+        for (i64 p = from; p < to; p++) {
             const T s = best[p], xx = size[p], own = root(s), norm = root(xx);
             limit[p] = s + 2 * (u * ((d + 8) * s + 6 * norm * own) + 32 * u * u * xx) + tiny;
             upper[p] = own * (1 + (d + 8) * u) + 6 * u * norm;
@@ -298,18 +283,34 @@ template <class Row, class T> class Lane {
         }
     }
 
-    void limits_expanded(i64 m) {
-        const T u = unit_of<T>, b = static_cast<T>(s_.targets.trust), r = static_cast<T>(s_.targets.reach);
+    void limits_expanded(i64 from, i64 to, T b) {
+        const T u = unit_of<T>, r = static_cast<T>(s_.targets.reach);
         const T tiny = static_cast<T>(1e-36);
         const T *best = found_.best, *second = found_.second, *size = found_.size;
         T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
-        for (i64 p = 0; p < m; p++) {
+        for (i64 p = from; p < to; p++) {
             const T xx = size[p], s = positive(best[p] + xx), t = positive(second[p] + xx);
             const T near = product_error(b, r, xx, s), next = product_error(b, r, xx, t);
             limit[p] = best[p] + 2 * near + tiny;
             upper[p] = root(s + near) * (1 + 2 * u);
             other[p] = root(positive(t - next)) * (1 - 2 * u);
         }
+    }
+
+    // The labels of the rows at places `from` to `to` - 1; where the limits leave them in doubt, by decide().
+    void settle(const Batch &batch, i64 from, i64 to) {
+        if constexpr (sizeof(T) == 8)
+            for (i64 p = from; p < to; p++) fresh_[p] = static_cast<i32>(found_.at[p]);
+        const T *second = found_.second, *limit = limit_;
+        Index<T> sure = 0;
+        for (i64 p = from; p < to; p++) sure += second[p] > limit[p];
+        if (sure == to - from || k_ == 1) return;
+        for (i64 p = from; p < to; p++)
+            if (!(second[p] > limit[p])) {
+                fresh_[p] = decide(batch.row(p), limit[p]);
+                other_[p] = 0;
+            }
+        doubtful_ += to - from - sure;
     }
 
     // The nearest centre by exact differences, the lowest index on ties, among those within the limit.
@@ -347,40 +348,19 @@ template <class Row, class T> class Lane {
         return label;
     }
 
+    // Gives the rows of a batch their new labels, and moves those that have another one in the sums.
     template <class Adder> void relabel(const Batch &batch, const i32 *fresh, Adder &adder) {
         const i64 changed = list_changed(batch, fresh);
         changed_ += changed;
-        for (i64 c = 0; c < changed; c++) relabel_row(batch.row(changed_rows_[c]), fresh[changed_rows_[c]], adder);
-    }
-
-    template <class Adder> GPUKMEANS_INLINE void relabel_row(i64 i, i32 label, Adder &adder) {
-        if (s_.add == Add::moves) {
-            adder.add(i, label, 1.0);
+        for (i64 c = 0; s_.add == Add::moves && c < changed; c++) {
+            const i64 p = changed_rows_[c], i = batch.row(p);
+            adder.add(i, fresh[p], 1.0);
             adder.add(i, s_.labels[i], -1.0);
         }
-        s_.labels[i] = label;
-    }
-
-    // The same for a whole tile of rows that follow each other.
-    template <class Adder>
-    GPUKMEANS_INLINE void relabel_tile(const Vec<Index<T>> *at, i64 first, Adder &adder) {
-        constexpr int L = lanes<T>;
-        std::uint64_t changed = 0;
-#pragma GCC unroll 4
-        for (int v = 0; v < direct_vectors; v++) {
-            const auto before = load_as<Index<T>>(s_.labels + first + v * L);
-            changed |= static_cast<std::uint64_t>(bits_of(at[v] != before)) << (v * L);
-        }
-        if (!changed) return;
-        changed_ += __builtin_popcountll(changed);
-        i32 *to = s_.add == Add::moves ? fresh_ : s_.labels + first;
-#pragma GCC unroll 4
-        for (int v = 0; v < direct_vectors; v++) store_as(to + v * L, at[v]);
-        if (s_.add != Add::moves) return;
-        for (; changed; changed &= changed - 1) {
-            const int p = __builtin_ctzll(changed);
-            relabel_row(first + p, fresh_[p], adder);
-        }
+        if (!batch.which && changed > 0)
+            __builtin_memcpy(s_.labels + batch.first, fresh, static_cast<std::size_t>(batch.m) * sizeof(i32));
+        else
+            for (i64 c = 0; c < changed; c++) s_.labels[batch.row(changed_rows_[c])] = fresh[changed_rows_[c]];
     }
 
     // Lists the places of a batch whose label is new; their number.
@@ -388,10 +368,9 @@ template <class Row, class T> class Lane {
         constexpr i64 L = lanes<i32>;
         const i64 whole = batch.which ? 0 : batch.m / L * L;
         i64 changed = 0;
-        for (i64 p = 0; p < whole; p += L) {
-            unsigned bits = bits_of(load(fresh + p) != load(s_.labels + batch.first + p));
-            for (; bits; bits &= bits - 1) changed_rows_[changed++] = static_cast<i32>(p + __builtin_ctz(bits));
-        }
+        for (i64 p = 0; p < whole; p += L)
+            changed += list_bits(bits_of(load(fresh + p) != load(s_.labels + batch.first + p)), static_cast<i32>(p),
+                                 changed_rows_ + changed);
         for (i64 p = whole; p < batch.m; p++) {
             changed_rows_[changed] = static_cast<i32>(p);
             changed += fresh[p] != s_.labels[batch.row(p)];
@@ -410,6 +389,8 @@ template <class Row, class T> class Lane {
     RowBounds bounds_;
     Looker<Row, T> looker_;
     Leader<Row, T> leader_;
+    T packed_;       // relative error of the packed way
+    i64 waits_ = 0;  // batches that are not tried that way any more
     T *line_, *x_, *limit_, *upper_, *other_;
     Found<T> found_;
     i32 *fresh_, *ahead_, *changed_rows_;

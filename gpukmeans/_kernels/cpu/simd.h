@@ -72,15 +72,21 @@ GPUKMEANS_INLINE void store_as(i32 *p, Vec<i64> v) {
 // value - 0 is the value, also for minus zero: the compiler leaves a broadcast.
 template <class T> GPUKMEANS_INLINE Vec<T> fill(T value) { return value - Vec<T>{}; }
 
-// Entries of a table that fits a register, by their indices.
-GPUKMEANS_INLINE Vec<float> pick(Vec<float> table, Vec<i32> index) {
+// Entries of a table of so many registers (a power of two), by their indices: a register is chosen by each bit.
+template <int registers> GPUKMEANS_INLINE Vec<float> pick(const Vec<float> *table, Vec<i32> index) {
+    if constexpr (registers == 1) {
 #if defined(__clang__)
-    Vec<float> picked;
-    for (int i = 0; i < lanes<float>; i++) picked[i] = table[index[i]];
-    return picked;
+        Vec<float> picked;
+        for (int i = 0; i < lanes<float>; i++) picked[i] = table[0][index[i] & (lanes<float> - 1)];
+        return picked;
 #else
-    return __builtin_shuffle(table, index);
+        return __builtin_shuffle(table[0], index);
 #endif
+    } else {
+        constexpr int half = registers / 2, bit = __builtin_ctz(half * lanes<float>);
+        const Vec<float> high = pick<half>(table + half, index), low = pick<half>(table, index);
+        return (index << (31 - bit)) < 0 ? high : low;
+    }
 }
 
 // Entries of any table.
@@ -115,15 +121,49 @@ template <class Mask> GPUKMEANS_INLINE unsigned bits_of(Mask mask) {
 #endif
 }
 
-// Writes `first` plus the place of each bit, ascending; their number. A register more may be written to.
+// The places of the bits of each byte, ascending.
+struct BitPlaces {
+    std::uint8_t of[256][8];
+    constexpr BitPlaces() : of() {
+        for (int bits = 0; bits < 256; bits++)
+            for (int place = 0, count = 0; place < 8; place++)
+                if (bits >> place & 1) of[bits][count++] = static_cast<std::uint8_t>(place);
+    }
+};
+inline constexpr BitPlaces bit_places;
+
+// Writes `first` plus the place of each bit of a register of 32-bit lanes, ascending; their number. A register
+// more may be written to.
 GPUKMEANS_INLINE i64 list_bits(unsigned bits, i64 first, i64 *to) {
 #if defined(__AVX512F__)
-    const __m512i places = _mm512_add_epi64(_mm512_set1_epi64(first), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+    const __m512i at = _mm512_add_epi64(_mm512_set1_epi64(first), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
     const __mmask8 low = static_cast<__mmask8>(bits), high = static_cast<__mmask8>(bits >> 8);
     const i64 count = __builtin_popcount(low);
-    _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(low, places));
-    _mm512_storeu_si512(to + count, _mm512_maskz_compress_epi64(high, _mm512_add_epi64(places, _mm512_set1_epi64(8))));
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(low, at));
+    _mm512_storeu_si512(to + count, _mm512_maskz_compress_epi64(high, _mm512_add_epi64(at, _mm512_set1_epi64(8))));
     return count + __builtin_popcount(high);
+#elif defined(__AVX2__)
+    const __m128i at = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(bit_places.of[bits])); // eight bytes
+    const __m256i from = _mm256_set1_epi64x(first);
+    store(to, reinterpret_cast<Vec<i64>>(_mm256_add_epi64(from, _mm256_cvtepu8_epi64(at))));
+    store(to + 4, reinterpret_cast<Vec<i64>>(_mm256_add_epi64(from, _mm256_cvtepu8_epi64(_mm_srli_si128(at, 4)))));
+    return __builtin_popcount(bits);
+#else
+    i64 count = 0;
+    for (; bits; bits &= bits - 1) to[count++] = first + __builtin_ctz(bits);
+    return count;
+#endif
+}
+GPUKMEANS_INLINE i64 list_bits(unsigned bits, i32 first, i32 *to) {
+#if defined(__AVX512F__)
+    const __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i from = _mm512_add_epi32(_mm512_set1_epi32(first), at);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), from));
+    return __builtin_popcount(bits);
+#elif defined(__AVX2__)
+    const __m128i at = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(bit_places.of[bits]));
+    store(to, reinterpret_cast<Vec<i32>>(_mm256_add_epi32(_mm256_set1_epi32(first), _mm256_cvtepu8_epi32(at))));
+    return __builtin_popcount(bits);
 #else
     i64 count = 0;
     for (; bits; bits &= bits - 1) to[count++] = first + __builtin_ctz(bits);

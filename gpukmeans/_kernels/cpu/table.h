@@ -29,6 +29,7 @@ struct Targets {
     const double *exact;  // (k, d), original coordinates: what decides in the end
     const void *groups;   // T: blocks of a group's centres, see arrange() in tiles.h
     const void *norms;    // T (k,): |c|^2, local; infinite for a copy of an earlier centre
+    const void *lines;    // T (k, d + 2) for few features: see arrange_line() in few.h
     const double *copied; // (k,): 1 where another centre is the same
     double trust;         // relative error of a fast distance, see _frame.trust
     double reach;         // the largest |c|, local

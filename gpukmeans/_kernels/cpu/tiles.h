@@ -1,13 +1,9 @@
-// Nearest and second-nearest centre of a tile of rows, in two ways.
-//
-// direct  d <= 4: sum of (x - c)^2, rows along the registers, features unrolled.
-// tiles   the rest: rows along the registers, a group of centres a pass, like a matrix product
-//         whose result goes into the running minimum and is never written out.
-//
-// The latter gives |c|^2 - 2 x.c. Nothing here decides ties: see settle() in search.h.
+// Nearest and second-nearest centre of a tile of rows by |c|^2 - 2 x.c: rows along the registers, a group of centres a
+// pass, like a matrix product whose result goes into the running minimum and is never written out. Rows of few
+// features have ways of their own, see few.h. Nothing here decides ties: see settle() in search.h.
 #pragma once
 
-#include "rows.h"
+#include "few.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
@@ -17,17 +13,8 @@ template <class T> GPUKMEANS_INLINE T product_error(T b, T r, T size, T s) {
     return lower(b * r * (2 * root(size) + r), b * (5 * size + 3 * s));
 }
 
-constexpr i64 direct_features = 4;
 constexpr double far_norm = 1e30; // |c|^2 from which a centre wins only where all are as far (_frame.FAR)
-
-inline bool is_direct(i64 d) { return d <= direct_features; }
-
-// What a search knows of a batch of rows; all arrays have room for whole tiles.
-template <class T> struct Found {
-    T *best, *second; // fast distances to the nearest and the second-nearest centre
-    Index<T> *at;     // the nearest
-    T *size;          // |x|^2
-};
+constexpr double far_reach = 1e14; // |c| that is well below
 
 // Where the entry (q, j) of a matrix (d, k) lies whose columns are in groups beside each other.
 inline i64 in_groups(i64 q, i64 j, i64 k, i64 d) {
@@ -48,59 +35,6 @@ template <class T> void arrange(const double *local, double norm, i64 j, i64 k, 
         for (i64 q = 0; q < d; q++) column[q * step] = far ? T(0) : static_cast<T>(-2 * local[q]);
     }
 }
-
-// --- direct ---------------------------------------------------------------------------------------
-
-// A tile of the direct way, in registers.
-template <class T> struct Nearest {
-    Vec<T> best[direct_vectors], second[direct_vectors], size[direct_vectors]; // see Found
-    Vec<Index<T>> at[direct_vectors];
-
-    GPUKMEANS_INLINE void write(Found<T> to) const {
-        constexpr int L = lanes<T>;
-        for (int v = 0; v < direct_vectors; v++) {
-            store(to.best + v * L, best[v]);
-            store(to.second + v * L, second[v]);
-            store(to.size + v * L, size[v]);
-            store(to.at + v * L, at[v]);
-        }
-    }
-};
-
-// x: (D, m), of which a tile is searched; centers: (k, D).
-template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_direct(const T *x, i64 m, const T *centers, i64 k) {
-    constexpr int V = direct_vectors, L = lanes<T>;
-    Nearest<T> found;
-    Vec<T> rows[V][D];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; v++) {
-        found.best[v] = found.second[v] = fill(static_cast<T>(__builtin_inff()));
-        found.at[v] = Vec<Index<T>>{};
-        for (int q = 0; q < D; q++) rows[v][q] = load(x + q * m + v * L);
-    }
-    for (i64 j = 0; j < k; j++) {
-        const Vec<Index<T>> index = fill(static_cast<Index<T>>(j));
-#pragma GCC unroll 4
-        for (int v = 0; v < V; v++) {
-            Vec<T> squared{};
-            for (int q = 0; q < D; q++) {
-                const Vec<T> difference = rows[v][q] - centers[j * D + q];
-                squared += difference * difference;
-            }
-            found.second[v] = lower(found.second[v], higher(squared, found.best[v]));
-            found.at[v] = squared < found.best[v] ? index : found.at[v];
-            found.best[v] = lower(squared, found.best[v]);
-        }
-    }
-#pragma GCC unroll 4
-    for (int v = 0; v < V; v++) {
-        found.size[v] = Vec<T>{};
-        for (int q = 0; q < D; q++) found.size[v] += load(x + q * m + v * L) * load(x + q * m + v * L);
-    }
-    return found;
-}
-
-// --- tiles ----------------------------------------------------------------------------------------
 
 // Products of one tile of rows x (d, tile_rows) with the columns of a matrix (d, J), each added to its start.
 template <class T, int J>
