@@ -15,6 +15,7 @@ G. Hamerly, "Making k-means even faster", SIAM International Conference on Data 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +37,12 @@ _FEW_FEATURES, _FEW_PRODUCTS = 4, 64
 _WORTH = 0.6
 _REST = 4  # passes
 
-# Distances between centres are computed anew when that costs less than one in so many of a pass.
-_SEPARATION_SHARE = 200
+# Distances between centres are computed where each centre has so many rows to be searched, when they cost that small a
+# part of a pass, and anew once centres have moved so much of them. Those that held less than one row in so many, of a
+# sample of this size, are not computed again soon.
+_SEPARATION, _LOOSE, _USEFUL, _SAMPLE = 32, 0.1, 32, 512
 
-_UP, _DOWN = 1 + 1e-12, 1 - 1e-12  # rounding of float64 sums and roots
+_UP = 1 + 1e-12  # rounding of float64 sums and roots
 _FLOAT = 2e-7  # rounding to float32, and a little
 
 
@@ -56,15 +59,27 @@ class Tests(NamedTuple):
     look: Look | None  # how rows that fail are looked at again
 
 
+def first_tests(n_samples: int, n_clusters: int) -> Tests:
+    """Tests for a pass that keeps no row: all it does is to write `upper` and `gap`."""
+    upper, gap = np.empty((2, n_samples), np.float32)
+    still, nothing = np.zeros(n_clusters), np.zeros(n_clusters, np.float32)
+    return Tests(upper, gap, still, still, nothing, nothing, False, None)
+
+
 class Bounds:
     """The bounds of one run.
 
     Parameters
     ----------
     n_samples, n_features, n_clusters : int
+    separations : callable
+        Of centres, (k, d) float64: how far each is from the nearest other one at least, (k,), in the frame's scale.
     """
 
-    def __init__(self, n_samples: int, n_features: int, n_clusters: int) -> None:
+    def __init__(
+        self, n_samples: int, n_features: int, n_clusters: int, separations: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self._separations = separations
         self._upper = np.empty(n_samples, np.float32)
         self._gap = np.empty(n_samples, np.float32)
         self._known = False  # whether every row has bounds
@@ -73,12 +88,14 @@ class Bounds:
         self._share = _settled_share(n_features, n_clusters)
         self._settled = False  # whether few rows changed their clusters in the pass before
         self._searched = n_samples
-        self._centers: np.ndarray | None = None
+        self._centers: np.ndarray | None = None  # of the pass before, while bounds are kept; never written to
+        self._ways = np.empty((n_clusters, n_features))  # scratch memory
         self._moved = np.zeros(n_clusters)  # since the pass before
         self._drift = np.zeros(n_clusters)
         self._spread = np.zeros(n_clusters)
         self._separation = np.zeros(n_clusters)  # half the distance to the nearest other centre ...
-        self._separated = np.full(n_clusters, -np.inf)  # ... when `spread` was this
+        self._separated: np.ndarray | None = None  # ... when `spread` was this
+        self._idle, self._next_idle = 0, 1  # passes in which it is not computed, now and when it has held few rows
 
     def prepare(self, centers: np.ndarray, frame: Frame, rows: Any, labels: np.ndarray) -> Tests | None:
         """The tests for a pass with these centres, (k, d) float64; None while bounds rest.
@@ -91,19 +108,15 @@ class Bounds:
         labels : array of shape (n,), int32
             Of the pass before.
         """
-        self._move(centers, frame)
         if self._rest or (self._cheap and not self._known and not self._settled):
             self._rest = max(0, self._rest - 1)
-            self._known = False
+            self._known, self._centers, self._separated = False, None, None  # how they move is not followed
             return None
+        self._move(centers, frame)
         if self._known:
-            self._separate(centers, frame)
-        half = self._separation - 0.5 * (self._spread - self._separated)
-        near = half * (1 - _FLOAT) - self._drift
-        near -= _FLOAT * (np.abs(near) + self._drift)
-        far = self._spread * (1 + _FLOAT)
-        near, far = near.astype(np.float32), np.nextafter(far.astype(np.float32), np.float32(np.inf))
-        tests = Tests(self._upper, self._gap, self._drift, self._spread, near, far, self._known, None)
+            self._separate(centers, labels)
+        far = np.nextafter((self._spread * (1 + _FLOAT)).astype(np.float32), np.float32(np.inf))
+        tests = Tests(self._upper, self._gap, self._drift, self._spread, self._near(), far, self._known, None)
         if self._known:
             tests = tests._replace(look=second_look(tests, self._moved, centers, frame, rows, labels))
         return tests
@@ -119,31 +132,36 @@ class Bounds:
 
     def _move(self, centers: np.ndarray, frame: Frame) -> None:
         """Add the way from the centres of the pass before to the drift."""
-        if self._centers is None:
-            self._centers = centers.copy()
-        else:
-            ways = np.subtract(centers, self._centers, out=self._centers)
+        if self._centers is not None:
+            ways = np.subtract(centers, self._centers, out=self._ways)
             moved = np.sqrt(np.einsum("ij,ij->i", ways, ways)) * (frame.scale * (_UP + ways.shape[1] * 2.0**-52))
             self._moved = moved
             self._drift = (self._drift + moved) * _UP
             self._spread = (self._spread + moved + farthest_others(moved)) * _UP
-            np.copyto(self._centers, centers)
+        self._centers = centers
 
-    def _separate(self, centers: np.ndarray, frame: Frame) -> None:
-        """Half the distance from each centre to the nearest other one, from below."""
-        k = centers.shape[0]
-        if np.isfinite(self._separated).all() and k * _SEPARATION_SHARE > self._searched:
+    def _near(self) -> np.ndarray:
+        """What `Tests.near` has to be: without separations nothing is."""
+        if self._separated is None:
+            return np.full(self._drift.size, -np.inf, np.float32)
+        half = self._separation - 0.5 * (self._spread - self._separated)
+        near = half * (1 - _FLOAT) - self._drift
+        near -= _FLOAT * (np.abs(near) + self._drift)
+        return near.astype(np.float32)
+
+    def _separate(self, centers: np.ndarray, labels: np.ndarray) -> None:
+        """Half the distance from each centre to the nearest other one, anew where that may hold rows."""
+        if self._idle:
+            self._idle -= 1
+            return
+        loose = self._separated is None or (self._spread - self._separated).max() > _LOOSE * self._separation.mean()
+        if not loose or centers.shape[0] * _SEPARATION > self._searched:
             return  # the old ones, less what the centres have moved since, still are bounds
-        seen = (centers - frame.shift) * frame.scale
-        norms = np.einsum("ij,ij->i", seen, seen)
-        noise = 2.0**-52 * (centers.shape[1] + 8) * 2 * (norms + norms.max(initial=0.0))
-        squared = seen @ seen.T  # k x k: everything after this in place
-        squared *= -2.0
-        squared += norms
-        np.fill_diagonal(squared, np.inf)
-        nearest = norms + squared.min(axis=1, initial=np.inf) - noise
-        self._separation = 0.5 * np.sqrt(np.clip(nearest, 0.0, 1e28)) * _DOWN
-        self._separated = self._spread
+        self._separation, self._separated = 0.5 * self._separations(centers), self._spread
+        sample = slice(None, None, max(1, self._gap.size // _SAMPLE))
+        held = self._upper[sample] < self._near()[labels[sample]]
+        if np.count_nonzero(held) * _USEFUL < held.size:
+            self._idle, self._next_idle = self._next_idle, 2 * self._next_idle + 1
 
 
 def worth_keeping(n_features: int, n_clusters: int) -> bool:

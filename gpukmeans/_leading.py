@@ -44,6 +44,7 @@ _LOOKED_FOR, _BEGUN, _PART = 12, 1e8, 0.1
 _MEASURED, _A_MEASURE, _LOOKED_AT = 20, 60, 12
 _WORTH = 0.8  # of the cost of a search: what directions may cost at most
 _TRIES = (4, 16)  # centres that are measured for a row at most: for few and for many clusters
+_AGAIN = 4  # times as many passes as there were before the next search for directions
 _FEW = 16  # passes that search fewer than one row in so many tell nothing
 
 
@@ -82,7 +83,7 @@ class Leading:
         with np.errstate(all="ignore"):  # rows that overflow are left open
             seen = _seen(centers, frame)
             if self._basis is None:
-                self._next = 2 * self._passes
+                self._next = _AGAIN * self._passes
                 self._basis = self._find(rows, seen, frame)
             if self._basis is None:
                 return None
@@ -95,7 +96,7 @@ class Leading:
         if projection is None or searched < self._n // _FEW:
             return
         if _cost(projection.basis.shape[1], self._d, self._k) + left / searched * self._search > _WORTH * self._search:
-            self._basis, self._next = None, 2 * self._passes
+            self._basis, self._next = None, _AGAIN * self._passes
 
     def _find(self, rows: Any, seen: np.ndarray, frame: Frame) -> np.ndarray | None:
         """The first directions that pay best for a sample of the rows, if any do."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 
-from ._bounds import Bounds, worth_keeping
+from ._bounds import Bounds, first_tests, worth_keeping
 from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations
 from ._frame import Frame, Lanes, Request, Searched, make_targets
@@ -109,12 +109,19 @@ class Plan:
 
     def start(self) -> None:
         """Forget the labels of an earlier run."""
-        shape = self.rows.shape[:1]
-        self.labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.frame.shift))
+        self._labels: Any = None
         self._lanes: Any = None
         self._bounds: Bounds | None = None
         self._age, self._moved = 0, 0
         self._drawn: tuple[Any, np.ndarray] | None = None
+
+    @property
+    def labels(self) -> Any:
+        """Of the pass before, (n,) int32; -1 before the first."""
+        if self._labels is None:
+            shape = self.rows.shape[:1]
+            self._labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.frame.shift))
+        return self._labels
 
     def part(self, indices: np.ndarray, weights: np.ndarray | None) -> Plan:
         """A plan of some of the rows, in the same frame.
@@ -144,7 +151,7 @@ class Plan:
     def keep(self, step: Step, changed: int) -> None:
         """Make a step's labels the plan's; the next step may add up only the rows that move from them."""
         first = self._lanes is None  # all labels are new in the first pass; that tells nothing of the next
-        self.labels, self._lanes, self._moved = step.labels, step.lanes, 0 if first else changed
+        self._labels, self._lanes, self._moved = step.labels, step.lanes, 0 if first else changed
         self._age = 0 if step.exact else self._age + 1
 
     @property
@@ -370,12 +377,20 @@ class Plan:
         """A step by a kernel that runs the whole pass."""
         n, d = self.rows.shape
         if self._bounds is None and self._knows_rows and worth_keeping(d, self.n_clusters):
-            self._bounds = Bounds(n, d, self.n_clusters)
-            self._hold_blas()  # it separates the centres
+            self._bounds = Bounds(n, d, self.n_clusters, self._separations)
+            self._hold_blas()  # second looks multiply
         found = self._pass(centers, add, inertia=False)
         partial = None if self.operations.move_centers else side_by_side(found.lanes)
         exact = add == "begin" or found.lanes.rests is not None
         return Step(partial, found.lanes, exact, self.labels, found.changed, found.doubtful, 0)
+
+    def _separations(self, centers: np.ndarray) -> np.ndarray:
+        """How far each centre is from the nearest other one at least, (k,) float32, in the frame's scale."""
+        k = centers.shape[0]
+        frame, tests, labels = self.frame.precise(), first_tests(k, k), np.full(k, -1, np.int32)
+        request = Request(centers, None, frame, centers, labels, "nothing", None, tests, False)
+        self.operations.search_pass(request, self._workers)
+        return np.maximum(tests.gap, 0)
 
     def _pass(self, centers: Any, add: str, inertia: bool) -> Searched:
         tests = self._bounds.prepare(centers, self.frame, self.rows, self.labels) if self._bounds else None

@@ -13,7 +13,8 @@ from ._plan import Plan
 from ._rows import SparseRows, on_device, on_the_sphere
 from ._sums import Moments
 
-_SAMPLE = 512  # rows that the reference point is taken from
+# Rows that the reference point is taken from: of so many values, but not more nor fewer rows than these.
+_VALUES, _MOST, _LEAST = 1 << 16, 512, 64
 
 # What is done with the rows so that distances between them are those of a metric.
 _METRICS: dict[str, Callable[[Any], Any]] = {"euclidean": lambda rows: rows, "cosine": on_the_sphere}
@@ -88,7 +89,8 @@ def _reference(rows: Any, dtype: Any) -> tuple[np.ndarray, float]:
     It only has to be within a fraction of the spread; on a grid of an eighth of that, rows of
     integers or short decimals stay exact when it is subtracted.
     """
-    step = max(1, rows.shape[0] // _SAMPLE)
+    n, d = rows.shape
+    step = max(1, n // min(_MOST, max(_LEAST, _VALUES // d)))
     with np.errstate(all="ignore"):
         sample = np.array(to_host(rows[::step, :]).T, dtype=np.float64, order="C")  # rows of few features add slowly
         mean, low, high = sample.sum(axis=1) / sample.shape[1], sample.min(axis=1), sample.max(axis=1)

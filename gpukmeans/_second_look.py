@@ -81,9 +81,11 @@ def second_look(
 
 def farthest_others(moved: np.ndarray) -> np.ndarray:
     """How far any other centre has moved at most, for each centre, (k,)."""
-    farthest = int(moved.argmax())
-    others = np.full(moved.shape, moved[farthest])
-    others[farthest] = np.partition(moved, -2)[-2] if moved.size > 1 else 0.0
+    farthest, others = int(moved.argmax()), moved.copy()
+    others[farthest] = 0.0
+    second = others.max()
+    others.fill(moved[farthest])
+    others[farthest] = second
     return others
 
 
