@@ -15,7 +15,8 @@ template <class Row, int R> double moments_of_rows(const Moments &m, i64 i, doub
     Vec<double> norms[R][parts] = {};
     i64 q = 0;
     if (step == 1)
-        for (; q + 8 <= d; q += 8)
+        for (; q + 8 <= d; q += 8) {
+            for (int r = 0; r < R; r++) __builtin_prefetch(x[r] + q + R * m.rows.row_step);
             for (int v = 0; v < parts; v++) {
                 const i64 at = q + v * L;
                 const Vec<double> shift = load(m.shift + at);
@@ -30,6 +31,7 @@ template <class Row, int R> double moments_of_rows(const Moments &m, i64 i, doub
                 store(first + at, sum);
                 store(second + at, squares);
             }
+        }
     double most = 0;
     for (int r = 0; r < R; r++) {
         double part[8];
