@@ -160,8 +160,8 @@ class Bounds:
         self._separation, self._separated = 0.5 * self._separations(centers), self._spread
         sample = slice(None, None, max(1, self._gap.size // _SAMPLE))
         held = self._upper[sample] < self._near()[labels[sample]]
-        if np.count_nonzero(held) * _USEFUL < held.size:
-            self._idle, self._next_idle = self._next_idle, 2 * self._next_idle + 1
+        useful = np.count_nonzero(held) * _USEFUL >= held.size
+        self._idle, self._next_idle = (0, 1) if useful else (self._next_idle, 2 * self._next_idle + 1)
 
 
 def worth_keeping(n_features: int, n_clusters: int) -> bool:

@@ -54,6 +54,7 @@ Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, do
     auto localize = [&](i64 j) {
         for (i64 q = 0; q < d; q++) local[q] = (centers[j * d + q] - frame.shift[q]) * frame.scale;
     };
+    double reach = 0;
     for (i64 j = 0; j < k; j++) {
         localize(j);
         Vec<double> norm{}, key{};
@@ -66,11 +67,10 @@ Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, do
         }
         for (; q < d; q++) rest += local[q] * local[q], rest_key += local[q] * static_cast<double>(q + 1);
         norms[j] = total<double>(norm) + rest, keys[j] = total<double>(key) + rest_key, copied[j] = 0;
+        reach = norms[j] > reach ? norms[j] : reach; // infinite where squares overflow: that is no copy
     }
     find_copies(centers, keys, k, d, norms, copied, slots, slots_for(k));
-    double reach = 0;
     for (i64 j = 0; j < k; j++) {
-        if (norms[j] < __builtin_inf()) reach = norms[j] > reach ? norms[j] : reach;
         localize(j);
         arrange<T>(local, norms[j], j, k, d, groups, group_norms);
         if (lines) arrange_line<T>(local, norms[j], j, d, lines);

@@ -93,7 +93,8 @@ template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_direct(const T *x, 
 
 // A centre of the packed way: -2 c, |c|^2, and its number in the place of a number's last bits.
 template <class T, int D> struct Line {
-    T factors[D], norm, number;
+    T factors[D], norm;
+    Index<T> number;
 };
 
 inline i64 line_size(i64 d) { return d + 2; }
@@ -118,7 +119,7 @@ template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_packed(const T *x, 
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) found.best[v] = found.second[v] = fill(static_cast<T>(__builtin_inff()));
     for (i64 j = 0; j < k; j++, line++) {
-        const Vec<Index<T>> number = reinterpret_cast<Vec<Index<T>>>(fill(line->number));
+        const Vec<Index<T>> number = fill(line->number);
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) {
             Vec<T> value = fill(line->norm);

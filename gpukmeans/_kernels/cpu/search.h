@@ -43,7 +43,6 @@ template <class Row, class T> class Lane {
           room_(cut_.batch + tile_rows<T>), pieces_{reinterpret_cast<std::uintptr_t>(scratch)},
           packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), looker_(s, packer_, bounds_, pieces_),
           leader_(s, packer_, pieces_) {
-        // where packing is not for so many or for so far centres, no row would be sure
         packed_ = static_cast<T>(s.targets.trust) + packing_error<T>(k_);
         line_ = pieces_.take<T>(d_);
         x_ = pieces_.take<T>(room_ * d_);
@@ -194,7 +193,8 @@ template <class Row, class T> class Lane {
         for (i64 at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
     }
 
-    // Whether no row of a packed tile is in doubt, by a limit that is found without a root: 2 |x| r <= |x|^2 + r^2.
+    // Whether no row of a packed tile is in doubt, by a limit that is found without a root: with r the norm of the
+    // farthest centre, 2 |x| r <= |x|^2 + r^2.
     GPUKMEANS_INLINE bool is_sure(const Nearest<T> &found) const {
         const T b = packed_, r = static_cast<T>(s_.targets.reach), tiny = static_cast<T>(1e-36);
         Vec<Index<T>> doubt{};
@@ -217,7 +217,7 @@ template <class Row, class T> class Lane {
         for (int v = 0; v < direct_vectors; v++) store_as(fresh_ + p + v * lanes<T>, found.at[v]);
     }
 
-    // The rows of a batch in local coordinates, feature by feature: (D, full).
+    // The rows of a batch in local coordinates, feature by feature: (D, full). The last one fills up a tile.
     template <int D> void turn(const Batch &batch, i64 full) {
         const i64 step = rows_.column_step;
         if (!batch.which && step == 1 && rows_.row_step == D) {
@@ -234,7 +234,7 @@ template <class Row, class T> class Lane {
                     x_[q * full + p] = static_cast<T>(x[q * step]) * packer_.scale() - packer_.shift()[q];
             }
         for (int q = 0; q < D; q++)
-            for (i64 p = batch.m; p < full; p++) x_[q * full + p] = 0;
+            for (i64 p = batch.m; p < full; p++) x_[q * full + p] = x_[q * full + batch.m - 1];
     }
 
     // --- tiles, see tiles.h -------------------------------------------------------------------
