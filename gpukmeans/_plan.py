@@ -55,7 +55,7 @@ class Plan:
         self.rows, self.weights, self.n_clusters = rows, weights, n_clusters
         self.frame, self.device, self.xp = frame, device, device.xp
         self.operations: Operations = operations(rows)
-        self.start()
+        self._forget()
         work = rows.shape[0] * self._width * n_clusters
         threads = n_threads() if device.kind == "cpu" and work > _ONE_THREAD else 1
         self._workers = Workers(threads)
@@ -107,20 +107,26 @@ class Plan:
             self._held.enter_context(one_blas_thread())
             self._one_blas_thread = True
 
-    def start(self) -> None:
-        """Forget the labels of an earlier run."""
+    def _forget(self) -> None:
         self._labels: Any = None
         self._lanes: Any = None
         self._bounds: Bounds | None = None
         self._age, self._moved = 0, 0
         self._drawn: tuple[Any, np.ndarray] | None = None
 
+    def start(self) -> None:
+        """Forget the labels of an earlier run."""
+        self._forget()
+        self._labels = self._no_labels()
+
+    def _no_labels(self) -> Any:
+        return self.xp.full(self.rows.shape[:1], -1, dtype=self.xp.int32, **placement(self.frame.shift))
+
     @property
     def labels(self) -> Any:
         """Of the pass before, (n,) int32; -1 before the first."""
         if self._labels is None:
-            shape = self.rows.shape[:1]
-            self._labels = self.xp.full(shape, -1, dtype=self.xp.int32, **placement(self.frame.shift))
+            self._labels = self._no_labels()
         return self._labels
 
     def part(self, indices: np.ndarray, weights: np.ndarray | None) -> Plan:
