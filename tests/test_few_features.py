@@ -70,13 +70,14 @@ def test_with_bounds_labels_are_the_same(isa, monkeypatch, make, d, k, dtype):
     rng = np.random.default_rng([d, k])
     X = make(rng, 5003, d, k)[0].astype(dtype)
     init = X[rng.choice(len(X), k, replace=False)].astype(np.float64)
+    monkeypatch.setattr("gpukmeans._bounds._CHEAP", 0)  # bounds begin with the first pass
     fits = []
-    for cheap in (0, 1 << 20):  # up to that many products bounds wait until few rows move
-        monkeypatch.setattr("gpukmeans._bounds._CHEAP", cheap)
-        monkeypatch.setattr("gpukmeans._plan.worth_keeping", lambda d, k, keep=not cheap: keep)
+    for kept in (True, False):
+        monkeypatch.setattr("gpukmeans._plan.worth_keeping", lambda d, k, kept=kept: kept)
         plan, _ = prepare(X, None, k, CPU)
         with plan:
             fits.append(lloyd(plan, init, max_iter=30, tol=0.0, line=""))
+        assert (plan._bounds is not None) == kept
     for one, other in zip(*fits, strict=True):
         assert np.array_equal(one, other)
 

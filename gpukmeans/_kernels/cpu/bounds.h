@@ -78,7 +78,8 @@ class RowBounds {
 
     // By tables of the least number of registers that hold all centres.
     template <int registers> i64 failing_of(i64 a, i64 b, i64 *which) const {
-        if (k_ <= registers * lanes<float>) return failing_by(Few<registers>(fars_), Few<registers>(nears_), a, b, which);
+        if (k_ <= registers * lanes<float>)
+            return failing_by(Few<registers>(fars_), Few<registers>(nears_), a, b, which);
         if constexpr (registers < most_registers)
             return failing_of<2 * registers>(a, b, which);
         else

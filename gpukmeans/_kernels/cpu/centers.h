@@ -37,7 +37,7 @@ inline i64 slots_for(i64 k) {
 
 // Memory that make_targets() needs.
 template <class T> i64 targets_bytes(i64 k, i64 d) {
-    const i64 line = is_direct(d) ? line_size(d) : 0;
+    const i64 line = is_few(d) ? line_size(d) : 0;
     const i64 bytes = 8 * (d + 3 * k) + 4 * slots_for(k) + static_cast<i64>(sizeof(T)) * k * (d + 1 + line);
     return bytes + 8 * 64; // each piece begins at a register
 }
@@ -50,7 +50,7 @@ Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, do
     double *copied = pieces.take<double>(k);
     i32 *slots = pieces.take<i32>(slots_for(k));
     T *groups = pieces.take<T>(k * d), *group_norms = pieces.take<T>(k);
-    T *lines = is_direct(d) ? pieces.take<T>(k * line_size(d)) : nullptr;
+    T *lines = is_few(d) ? pieces.take<T>(k * line_size(d)) : nullptr;
     auto localize = [&](i64 j) {
         for (i64 q = 0; q < d; q++) local[q] = (centers[j * d + q] - frame.shift[q]) * frame.scale;
     };

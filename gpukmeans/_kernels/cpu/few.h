@@ -11,32 +11,41 @@
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
-constexpr i64 direct_features = 4;
+constexpr i64 few_features = 4;
 
-inline bool is_direct(i64 d) { return d <= direct_features; }
+inline bool is_few(i64 d) { return d <= few_features; }
 
-template <class T> constexpr i64 direct_rows = direct_vectors * lanes<T>;
+template <class T> constexpr i64 few_rows = few_vectors * lanes<T>;
 
-template <class T> constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
+constexpr double far_norm = 1e30;  // |c|^2 from which a centre wins only where all are as far (_frame.FAR)
+constexpr double far_reach = 1e14; // |c| that is well below
 
-// Last bits that the numbers of k centres take.
-constexpr int bits_for(i64 k) { return k > 1 ? 64 - __builtin_clzll(static_cast<std::uint64_t>(k - 1)) : 0; }
+inline bool is_copy(double norm) { return norm > 1e300; } // of an earlier centre, see find_copies()
 
-// What packing adds to the relative error of a fast distance; infinite where it would leave too few digits.
-template <class T> T packing_error(i64 k) {
-    const int bits = bits_for(k);
-    if (bits > (sizeof(T) == 4 ? 6 : 12)) return static_cast<T>(__builtin_inff());
-    return static_cast<T>(1ull << bits) / static_cast<T>(1ull << mantissa<T>);
+// How values are packed with the numbers of centres.
+template <class T> struct Packing {
+    bool pays;         // not where few digits were left, nor with centres that are far away
+    Index<T> last;     // the bits that a number takes
+    T error, by_reach; // relative error of a packed value, see _frame.trust; and that times 2 r^2, r the largest |c|
+};
+
+template <class T> Packing<T> packing_for(const Targets &targets) {
+    i64 numbers = 1;
+    while (numbers < targets.k) numbers *= 2;
+    const T error = static_cast<T>(targets.trust) + 2 * unit_of<T> * static_cast<T>(numbers);
+    const T reach = static_cast<T>(targets.reach);
+    const bool pays = numbers <= (sizeof(T) == 4 ? 64 : 4096) && targets.reach < far_reach;
+    return {pays, static_cast<Index<T>>(numbers - 1), error, 2 * error * reach * reach};
 }
 
 // A tile, in registers.
 template <class T> struct Nearest {
-    Vec<T> best[direct_vectors], second[direct_vectors], size[direct_vectors]; // see Found
-    Vec<Index<T>> at[direct_vectors];
+    Vec<T> best[few_vectors], second[few_vectors], size[few_vectors]; // see Found
+    Vec<Index<T>> at[few_vectors];
 
     GPUKMEANS_INLINE void write(Found<T> to) const {
         constexpr int L = lanes<T>;
-        for (int v = 0; v < direct_vectors; v++) {
+        for (int v = 0; v < few_vectors; v++) {
             store(to.best + v * L, best[v]);
             store(to.second + v * L, second[v]);
             store(to.size + v * L, size[v]);
@@ -47,11 +56,11 @@ template <class T> struct Nearest {
 
 // The rows of a tile, from x (D, m), and their |x|^2.
 template <class T, int D> struct FewRows {
-    Vec<T> of[direct_vectors][D];
+    Vec<T> of[few_vectors][D];
 
     GPUKMEANS_INLINE FewRows(const T *x, i64 m) {
 #pragma GCC unroll 4
-        for (int v = 0; v < direct_vectors; v++)
+        for (int v = 0; v < few_vectors; v++)
             for (int q = 0; q < D; q++) of[v][q] = load(x + q * m + v * lanes<T>);
     }
 
@@ -64,7 +73,7 @@ template <class T, int D> struct FewRows {
 
 // centers: (k, D).
 template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_direct(const T *x, i64 m, const T *centers, i64 k) {
-    constexpr int V = direct_vectors;
+    constexpr int V = few_vectors;
     const FewRows<T, D> rows(x, m);
     Nearest<T> found;
 #pragma GCC unroll 4
@@ -101,7 +110,7 @@ inline i64 line_size(i64 d) { return d + 2; }
 
 // Centre j, in local coordinates, as a line. A copy is farther from every row than any other centre.
 template <class T> void arrange_line(const double *local, double norm, i64 j, i64 d, T *lines) {
-    const bool copy = norm > 1e300;
+    const bool copy = is_copy(norm);
     T *line = lines + j * line_size(d);
     for (i64 q = 0; q < d; q++) line[q] = copy ? T(0) : static_cast<T>(-2 * local[q]);
     line[d] = static_cast<T>(copy ? (sizeof(T) == 4 ? 3e38 : 1e300) : norm);
@@ -109,11 +118,11 @@ template <class T> void arrange_line(const double *local, double norm, i64 j, i6
     __builtin_memcpy(line + d + 1, &number, sizeof number);
 }
 
-template <class T, int D> GPUKMEANS_INLINE Nearest<T> search_packed(const T *x, i64 m, const void *lines, i64 k) {
-    constexpr int V = direct_vectors;
+template <class T, int D>
+GPUKMEANS_INLINE Nearest<T> search_packed(const T *x, i64 m, const void *lines, i64 k, Index<T> last) {
+    constexpr int V = few_vectors;
     const FewRows<T, D> rows(x, m);
     const Line<T, D> *line = static_cast<const Line<T, D> *>(lines);
-    const Index<T> last = (Index<T>(1) << bits_for(k)) - 1;
     const Vec<Index<T>> kept = fill(static_cast<Index<T>>(~last));
     Nearest<T> found;
 #pragma GCC unroll 4

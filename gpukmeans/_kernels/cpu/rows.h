@@ -16,6 +16,8 @@ struct Batch {
     i64 row(i64 p) const { return which ? which[p] : first + p; }
 };
 
+template <class T> constexpr T unit_of = sizeof(T) == 4 ? T(0x1p-24) : T(0x1p-53); // half a unit in the last place of 1
+
 // What a search knows of a batch of rows; all arrays have room for whole tiles.
 template <class T> struct Found {
     T *best, *second; // fast distances to the nearest and the second-nearest centre

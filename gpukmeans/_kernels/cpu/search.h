@@ -12,17 +12,15 @@
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
-template <class T> constexpr T unit_of = sizeof(T) == 4 ? T(0x1p-24) : T(0x1p-53);
-
 // How a search is cut up: rows in a batch, and centres that stay in the second-level cache.
 struct Cut {
-    bool direct;
+    bool few;
     i64 batch, multiple, centers;
 };
 
 template <class T> Cut cut_of(i64 k, i64 d) {
     const i64 bytes = static_cast<i64>(sizeof(T));
-    if (is_direct(d)) return {true, 512, direct_rows<T>, k};
+    if (is_few(d)) return {true, 512, few_rows<T>, k};
     const i64 centers = largest(group, (128 << 10) / (d * bytes) / group * group);
     const i64 memory = centers >= k ? 12 << 10 : 192 << 10;
     const i64 tiles = smallest(1024, memory / (d * bytes)) / tile_rows<T>;
@@ -30,7 +28,7 @@ template <class T> Cut cut_of(i64 k, i64 d) {
 }
 
 template <class Row, class T> class Lane {
-    static constexpr i64 waiting = 15; // batches that are not tried the packed way after one of which it left half in doubt
+    static constexpr i64 waiting = 15; // batches that are searched directly after one that packing left in doubt
 
   public:
     static i64 scratch_bytes(const Search &s) {
@@ -43,7 +41,7 @@ template <class Row, class T> class Lane {
           room_(cut_.batch + tile_rows<T>), pieces_{reinterpret_cast<std::uintptr_t>(scratch)},
           packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), looker_(s, packer_, bounds_, pieces_),
           leader_(s, packer_, pieces_) {
-        packed_ = static_cast<T>(s.targets.trust) + packing_error<T>(k_);
+        packing_ = packing_for<T>(s.targets);
         line_ = pieces_.take<T>(d_);
         x_ = pieces_.take<T>(room_ * d_);
         found_ = {pieces_.take<T>(room_), pieces_.take<T>(room_), pieces_.take<Index<T>>(room_), pieces_.take<T>(room_)};
@@ -56,12 +54,11 @@ template <class Row, class T> class Lane {
             fresh_ = found_.at; // already of that width
         which_ = pieces_.take<i64>(largest(filter_rows, room_) + 2 * lanes<i64>);
         ahead_ = pieces_.take<i32>(leads() ? filter_rows : 0);
-        changed_rows_ = pieces_.take<i32>(largest(leads() ? filter_rows : 0, room_) + lanes<i32>);
+        changed_rows_ = pieces_.take<i64>(largest(leads() ? filter_rows : 0, room_) + 2 * lanes<i64>);
         adder_ = pieces_.take<char>(adder_bytes(k_, d_));
     }
 
     void run(i64 lane) {
-        if (!(packed_ < 1 && s_.targets.reach < far_reach)) waits_ = s_.rows.n; // too many centres, or too far
         const i64 end = s_.edges[lane + 1];
         packer_.end_at(end);
         if (s_.add == Add::nothing)
@@ -149,7 +146,7 @@ template <class Row, class T> class Lane {
 
     // Finds the labels of a batch, into `fresh_`, and writes the bounds.
     void search_batch(const Batch &batch) {
-        if (cut_.direct)
+        if (cut_.few)
             with_few_features(d_, [&](auto d) { search_few<d.count>(batch); });
         else
             search_tiles(batch);
@@ -164,11 +161,11 @@ template <class Row, class T> class Lane {
         const i64 full = whole(batch.m);
         i64 unsure = 0;
         turn<D>(batch, full);
-        for (i64 p = 0; p < batch.m; p += direct_rows<T>) {
-            const i64 end = smallest(p + direct_rows<T>, batch.m);
+        for (i64 p = 0; p < batch.m; p += few_rows<T>) {
+            const i64 end = smallest(p + few_rows<T>, batch.m);
             fetch_ahead<D>(batch, p + full);
-            if (!waits_) {
-                const Nearest<T> found = search_packed<T, D>(x_ + p, full, s_.targets.lines, k_);
+            if (packing_.pays && !waits_) {
+                const Nearest<T> found = search_packed<T, D>(x_ + p, full, s_.targets.lines, k_, packing_.last);
                 if (is_sure(found)) {
                     keep(found, p, end);
                     continue;
@@ -181,7 +178,7 @@ template <class Row, class T> class Lane {
         }
         if (waits_)
             waits_--;
-        else if (2 * unsure * direct_rows<T> > batch.m)
+        else if (2 * unsure * few_rows<T> > batch.m)
             waits_ = waiting;
         if (s_.bounds.upper) bounds_.write(batch, fresh_, upper_, other_);
     }
@@ -189,19 +186,19 @@ template <class Row, class T> class Lane {
     // The rows from place p of a batch on come from main memory meanwhile: as many as a tile has.
     template <int D> GPUKMEANS_INLINE void fetch_ahead(const Batch &batch, i64 p) const {
         const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, packer_.row_after(batch, p)));
-        constexpr i64 bytes = static_cast<i64>(sizeof(Row)) * D * direct_rows<T>;
+        constexpr i64 bytes = static_cast<i64>(sizeof(Row)) * D * few_rows<T>;
         for (i64 at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
     }
 
     // Whether no row of a packed tile is in doubt, by a limit that is found without a root: with r the norm of the
     // farthest centre, 2 |x| r <= |x|^2 + r^2.
     GPUKMEANS_INLINE bool is_sure(const Nearest<T> &found) const {
-        const T b = packed_, r = static_cast<T>(s_.targets.reach), tiny = static_cast<T>(1e-36);
+        const T b = packing_.error, by_reach = packing_.by_reach, tiny = static_cast<T>(1e-36);
         Vec<Index<T>> doubt{};
 #pragma GCC unroll 4
-        for (int v = 0; v < direct_vectors; v++) {
+        for (int v = 0; v < few_vectors; v++) {
             const Vec<T> best = found.best[v], size = found.size[v];
-            const Vec<T> error = lower(b * size + 2 * b * r * r, 8 * b * size + 3 * b * best);
+            const Vec<T> error = lower(b * size + by_reach, 8 * b * size + 3 * b * best);
             doubt |= ~(found.second[v] > best + (2 * error + tiny));
         }
         return !bits_of(doubt);
@@ -211,10 +208,10 @@ template <class Row, class T> class Lane {
     GPUKMEANS_INLINE void keep(const Nearest<T> &found, i64 p, i64 end) {
         if (s_.bounds.upper) {
             found.write(at_row(p));
-            limits_expanded(p, end, packed_);
+            limits_expanded(p, end, packing_.error);
         }
 #pragma GCC unroll 4
-        for (int v = 0; v < direct_vectors; v++) store_as(fresh_ + p + v * lanes<T>, found.at[v]);
+        for (int v = 0; v < few_vectors; v++) store_as(fresh_ + p + v * lanes<T>, found.at[v]);
     }
 
     // The rows of a batch in local coordinates, feature by feature: (D, full). The last one fills up a tile.
@@ -323,7 +320,7 @@ template <class Row, class T> class Lane {
             const double distance = s_.spherical ? -exact_product<Row>(rows_, i, s_.targets.exact + j * d_) : exact(i, j);
             if (distance < best) best = distance, label = static_cast<i32>(j);
         };
-        if (cut_.direct)
+        if (cut_.few)
             for (i64 j = 0; j < k_; j++) {
                 T value = 0;
                 for (i64 q = 0; q < d_; q++) {
@@ -369,10 +366,9 @@ template <class Row, class T> class Lane {
         const i64 whole = batch.which ? 0 : batch.m / L * L;
         i64 changed = 0;
         for (i64 p = 0; p < whole; p += L)
-            changed += list_bits(bits_of(load(fresh + p) != load(s_.labels + batch.first + p)), static_cast<i32>(p),
-                                 changed_rows_ + changed);
+            changed += list_bits(bits_of(load(fresh + p) != load(s_.labels + batch.first + p)), p, changed_rows_ + changed);
         for (i64 p = whole; p < batch.m; p++) {
-            changed_rows_[changed] = static_cast<i32>(p);
+            changed_rows_[changed] = p;
             changed += fresh[p] != s_.labels[batch.row(p)];
         }
         return changed;
@@ -389,12 +385,12 @@ template <class Row, class T> class Lane {
     RowBounds bounds_;
     Looker<Row, T> looker_;
     Leader<Row, T> leader_;
-    T packed_;       // relative error of the packed way
-    i64 waits_ = 0;  // batches that are not tried that way any more
+    Packing<T> packing_;
+    i64 waits_ = 0; // batches that are not tried the packed way
     T *line_, *x_, *limit_, *upper_, *other_;
     Found<T> found_;
-    i32 *fresh_, *ahead_, *changed_rows_;
-    i64 *which_;
+    i32 *fresh_, *ahead_;
+    i64 *which_, *changed_rows_;
     void *adder_; // what add_with() needs
     double inertia_ = 0;
     i64 changed_ = 0, doubtful_ = 0, searched_ = 0, open_ = 0;

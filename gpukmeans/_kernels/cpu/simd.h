@@ -154,22 +154,6 @@ GPUKMEANS_INLINE i64 list_bits(unsigned bits, i64 first, i64 *to) {
     return count;
 #endif
 }
-GPUKMEANS_INLINE i64 list_bits(unsigned bits, i32 first, i32 *to) {
-#if defined(__AVX512F__)
-    const __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i from = _mm512_add_epi32(_mm512_set1_epi32(first), at);
-    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), from));
-    return __builtin_popcount(bits);
-#elif defined(__AVX2__)
-    const __m128i at = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(bit_places.of[bits]));
-    store(to, reinterpret_cast<Vec<i32>>(_mm256_add_epi32(_mm256_set1_epi32(first), _mm256_cvtepu8_epi32(at))));
-    return __builtin_popcount(bits);
-#else
-    i64 count = 0;
-    for (; bits; bits &= bits - 1) to[count++] = first + __builtin_ctz(bits);
-    return count;
-#endif
-}
 
 template <class V> GPUKMEANS_INLINE V lower(V a, V b) { return a < b ? a : b; }
 template <class V> GPUKMEANS_INLINE V higher(V a, V b) { return a > b ? a : b; }
@@ -253,9 +237,9 @@ template <class T> constexpr int tile_rows = row_vectors * lanes<T>;
 
 // Rows of few features are searched so many registers at a time.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int direct_vectors = 4;
+constexpr int few_vectors = 4;
 #else
-constexpr int direct_vectors = 2;
+constexpr int few_vectors = 2;
 #endif
 
 // Scratch memory handed out in pieces aligned to a register.

@@ -13,9 +13,6 @@ template <class T> GPUKMEANS_INLINE T product_error(T b, T r, T size, T s) {
     return lower(b * r * (2 * root(size) + r), b * (5 * size + 3 * s));
 }
 
-constexpr double far_norm = 1e30; // |c|^2 from which a centre wins only where all are as far (_frame.FAR)
-constexpr double far_reach = 1e14; // |c| that is well below
-
 // Where the entry (q, j) of a matrix (d, k) lies whose columns are in groups beside each other.
 inline i64 in_groups(i64 q, i64 j, i64 k, i64 d) {
     const i64 first = j / group * group, size = smallest(group, k - first);
@@ -25,9 +22,9 @@ inline i64 in_groups(i64 q, i64 j, i64 k, i64 d) {
 // Centre j, in local coordinates, in its place: (k, d) for the direct way; groups of centres beside each other,
 // feature by feature, times -2, for tiles.
 template <class T> void arrange(const double *local, double norm, i64 j, i64 k, i64 d, T *to, T *to_norms) {
-    const bool copy = norm > 1e300, far = norm > far_norm;
+    const bool copy = is_copy(norm), far = norm > far_norm;
     to_norms[j] = static_cast<T>(far && !copy ? far_norm : norm);
-    if (is_direct(d)) // a copy is infinitely far from every row
+    if (is_few(d)) // a copy is infinitely far from every row
         for (i64 q = 0; q < d; q++) to[j * d + q] = static_cast<T>(copy ? norm : local[q]);
     else {
         T *column = to + in_groups(0, j, k, d);
