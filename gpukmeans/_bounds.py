@@ -6,6 +6,8 @@ move; how far each has moved in all is added up, once for all rows. A row keeps 
 gap is larger than what its own centre and the farthest mover have moved since, or while it lies
 within half the distance from its centre to the nearest other one. What this proves is exact: labels
 are the same as without bounds.
+Once few rows fail, it is kept for each block of rows how much tighter these tests may get until the first of its
+rows fails. Before, no row of the block is looked at.
 Rows that fail may get a second look, see `_second_look`.
 
 References
@@ -37,6 +39,10 @@ _FEW_FEATURES, _FEW_PRODUCTS = 4, 64
 _WORTH = 0.6
 _REST = 4  # passes
 
+# Blocks of rows are held as a whole where so few rows had to be searched in the pass before that most blocks are
+# without one.
+_BLOCK, _QUIET = 64, 1 / 64  # `block_rows` of the compiled kernels
+
 # Distances between centres are computed where each centre has so many rows to be searched, when they cost that small a
 # part of a pass, and anew once centres have moved so much of them. Those that held less than one row in so many, of a
 # sample of this size, are not computed again soon.
@@ -56,6 +62,8 @@ class Tests(NamedTuple):
     near: np.ndarray  # (k,) float32: rows whose `upper` is below keep their centre
     far: np.ndarray  # (k,) float32: rows whose `gap` is above keep their centre
     filter: bool  # whether rows may keep their centres in this pass
+    slack: np.ndarray | None  # (blocks,) float32, likewise: blocks keep their centres where it is above ...
+    tightened: float  # ... what `near` and `far` have become tighter by in all
     look: Look | None  # how rows that fail are looked at again
 
 
@@ -63,7 +71,7 @@ def first_tests(n_samples: int, n_clusters: int) -> Tests:
     """Tests for a pass that keeps no row: all it does is to write `upper` and `gap`."""
     upper, gap = np.empty((2, n_samples), np.float32)
     still, nothing = np.zeros(n_clusters), np.zeros(n_clusters, np.float32)
-    return Tests(upper, gap, still, still, nothing, nothing, False, None)
+    return Tests(upper, gap, still, still, nothing, nothing, False, None, 0.0, None)
 
 
 class Bounds:
@@ -82,6 +90,8 @@ class Bounds:
         self._separations = separations
         self._upper = np.empty(n_samples, np.float32)
         self._gap = np.empty(n_samples, np.float32)
+        self._slack = np.empty(-(-n_samples // _BLOCK), np.float32)
+        self._tests: Tests | None = None  # of the pass before, while bounds are kept
         self._known = False  # whether every row has bounds
         self._rest = 0
         self._cheap = n_features * n_clusters <= _CHEAP
@@ -110,15 +120,19 @@ class Bounds:
         """
         if self._rest or (self._cheap and not self._known and not self._settled):
             self._rest = max(0, self._rest - 1)
-            self._known, self._centers, self._separated = False, None, None  # how they move is not followed
+            self._known, self._centers, self._separated, self._tests = False, None, None, None
             return None
         self._move(centers, frame)
         if self._known:
             self._separate(centers, labels)
         far = np.nextafter((self._spread * (1 + _FLOAT)).astype(np.float32), np.float32(np.inf))
-        tests = Tests(self._upper, self._gap, self._drift, self._spread, self._near(), far, self._known, None)
-        if self._known:
+        near, known = self._near(), self._known
+        tests = Tests(self._upper, self._gap, self._drift, self._spread, near, far, known, None, 0.0, None)
+        if known:
             tests = tests._replace(look=second_look(tests, self._moved, centers, frame, rows, labels))
+            if self._searched <= _QUIET * self._gap.size:
+                tests = self._in_blocks(tests)
+        self._tests = tests
         return tests
 
     def learn(self, tests: Tests | None, searched: int, changed: int) -> None:
@@ -139,6 +153,19 @@ class Bounds:
             self._drift = (self._drift + moved) * _UP
             self._spread = (self._spread + moved + farthest_others(moved)) * _UP
         self._centers = centers
+
+    def _in_blocks(self, tests: Tests) -> Tests:
+        """The same tests, also of blocks of rows."""
+        before = self._tests
+        if before is None or before.slack is None:
+            self._slack.fill(-np.inf)
+            return tests._replace(slack=self._slack)
+        with np.errstate(invalid="ignore"):  # where nothing was near, and is not now: that did not become tighter
+            tighter = np.fmax(
+                np.subtract(tests.far, before.far, dtype=float), np.subtract(before.near, tests.near, dtype=float)
+            )
+        tightened = np.float32(before.tightened + tighter.max() * _UP)
+        return tests._replace(slack=self._slack, tightened=float(np.nextafter(tightened, np.float32(np.inf))))
 
     def _near(self) -> np.ndarray:
         """What `Tests.near` has to be: without separations nothing is."""

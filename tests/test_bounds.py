@@ -62,6 +62,8 @@ def check_every_iteration(X, C, iterations, weights=None):
         centers = C.astype(np.float64)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(gpukmeans._bounds, "_SETTLED", 2.0)  # begin at once, however many rows move
+            patch.setattr(gpukmeans._bounds, "_SETTLED_FEW", 2.0)
+            patch.setattr(gpukmeans._bounds, "_QUIET", 2.0)  # and hold blocks of rows
             passes = noted(patch)
             for _ in range(iterations):
                 step = plan.step(centers)
@@ -290,6 +292,56 @@ def test_the_checker_catches_bounds_that_are_too_bold(monkeypatch):
     X, rows = data(rng, "noise", 4_000, 6, 20)
     with pytest.raises(AssertionError):
         check_every_iteration(X, X[rows], 12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["noise", "blobs", "integers"])
+@pytest.mark.parametrize(("n", "d", "k"), [(8_001, 2, 9), (4_000, 3, 40), (3_999, 12, 11)])
+def test_labels_where_blocks_of_rows_are_held(isa, n, d, k, kind, dtype):
+    """Up to convergence, where next to no row fails."""
+    rng = np.random.default_rng([n, d, k])
+    X, rows = data(rng, kind, n, d, k)
+    with pytest.MonkeyPatch.context() as patch:
+        passes = noted(patch)
+        check_every_iteration(X.astype(dtype), X[rows], 40)
+    assert passes[-1][0].tightened > 0
+
+
+def test_rows_of_held_blocks_are_not_looked_at(monkeypatch):
+    """Bounds of such rows may even be lost."""
+    rng = np.random.default_rng(8)
+    X = np.concatenate([rng.normal(size=(4096, 2)) + 20 * c for c in range(8)]).astype(np.float32)
+    monkeypatch.setattr(gpukmeans._bounds, "_SETTLED_FEW", 2.0)
+    plan, _ = prepare(X, None, 8, CPU)
+    centers = X[2048::4096].astype(np.float64)
+    passes = noted(monkeypatch)
+    with plan:
+        for iteration in range(6):
+            step = plan.step(centers)
+            plan.keep(step, step.changed)
+            centers = update_centers(side_by_side(step.lanes), centers, plan.frame.shift)
+            if iteration > 2:
+                passes[-1][0].gap.fill(-np.inf), passes[-1][0].upper.fill(np.inf)
+    assert [searched for _, searched, _ in passes] == [len(X), len(X), 0, 0, 0, 0]
+    assert np.array_equal(step.labels, brute(X, centers))
+
+
+@pytest.mark.parametrize("part", ["tightened", "slack"])
+def test_the_checker_catches_blocks_that_are_held_too_long(monkeypatch, part):
+    in_blocks = gpukmeans._bounds.Bounds._in_blocks
+
+    def bold(self, tests):
+        tests = in_blocks(self, tests)
+        if part == "tightened":
+            return tests._replace(tightened=0.5 * tests.tightened)
+        tests.slack[:] += 0.05
+        return tests
+
+    monkeypatch.setattr(gpukmeans._bounds.Bounds, "_in_blocks", bold)
+    rng = np.random.default_rng(2)
+    X, rows = data(rng, "noise", 20_000, 3, 20)
+    with pytest.raises(AssertionError):
+        check_every_iteration(X, X[rows], 40)
 
 
 @pytest.mark.parametrize("kind", ["noise", "blobs"])

@@ -7,6 +7,7 @@
 namespace gpukmeans::GPUKMEANS_ISA {
 
 constexpr i64 filter_rows = 4096;       // rows whose bounds are looked at before the searching starts
+constexpr i64 block_rows = 64;          // rows that are held together while the tests have not become too tight for any
 constexpr float far_away = 1e14f;       // distances to centres beyond `far_norm` are only known to be far
 constexpr float bound_rounding = 4e-7f; // more than the sums of write() err, relative to their terms
 
@@ -18,6 +19,8 @@ constexpr int most_registers = 1;
 #endif
 
 class RowBounds {
+    static constexpr i64 blocks_ahead = 4;
+
   public:
     // Lays out `room` rows of scratch; without `live` that is all, and nothing is written.
     RowBounds(const Search &s, Pieces &pieces, i64 room, bool live) : s_(s), k_(s.targets.k) {
@@ -27,6 +30,7 @@ class RowBounds {
         drifts_ = pieces.take<float>(k_);
         fars_ = pieces.take<float>(most_registers * lanes<float>);
         nears_ = pieces.take<float>(most_registers * lanes<float>);
+        blocks_ = pieces.take<i64>(filter_rows / block_rows + 2 * lanes<i64>);
         if (!live || !s.bounds.upper) return;
         for (i64 j = 0; j < k_; j++) { // a row of a centre with a twin is never held
             spreads_[j] = s.targets.copied[j] > 0 ? -__builtin_inff() : static_cast<float>(s.bounds.spread[j]);
@@ -60,6 +64,10 @@ class RowBounds {
                 s_.bounds.gap[batch.which[p]] = gaps[p];
                 s_.bounds.upper[batch.which[p]] = uppers[p];
             }
+        for (i64 p = 0; batch.which && s_.bounds.slack && p < batch.m; p++) {
+            float &slack = s_.bounds.slack[batch.which[p] / block_rows];
+            slack = lower(slack, slack_of(gaps[p] - s_.bounds.far_[fresh[p]]));
+        }
     }
 
   private:
@@ -88,21 +96,83 @@ class RowBounds {
 
     template <class Table>
     i64 failing_by(const Table &far_, const Table &near_, i64 a, i64 b, i64 *which) const {
+        i64 m = 0;
+        if (!s_.bounds.slack) {
+            list_failing<false>(far_, near_, a, b, which, m);
+            return m;
+        }
+        const i64 blocks = list_loose(a, b);
+        for (i64 i = 0; i < blocks; i++) {
+            const i64 first = blocks_[i];
+            fetch(blocks_[smallest(i + blocks_ahead, blocks - 1)]);
+            s_.bounds.slack[first / block_rows] =
+                slack_of(list_failing<true>(far_, near_, first, smallest(first + block_rows, b), which, m));
+        }
+        return m;
+    }
+
+    // First rows of the blocks from row a to b - 1 of which some row may fail; their number.
+    i64 list_loose(i64 a, i64 b) const {
+        constexpr i64 L = lanes<float>;
+        const float *slack = s_.bounds.slack + a / block_rows;
+        const i64 blocks = (b - a + block_rows - 1) / block_rows, whole = blocks / L * L;
+        i64 count = 0;
+        for (i64 i = 0; i < whole; i += L)
+            count += list_bits(bits_of(~(load(slack + i) > fill(s_.bounds.tightened))), i, blocks_ + count);
+        for (i64 i = whole; i < blocks; i++) {
+            blocks_[count] = i;
+            count += !(slack[i] > s_.bounds.tightened);
+        }
+        for (i64 i = 0; i < count; i++) blocks_[i] = a + blocks_[i] * block_rows;
+        return count;
+    }
+
+    // The bounds of a block come from main memory meanwhile.
+    void fetch(i64 first) const {
+        for (i64 i = first; i < first + block_rows; i += 16) {
+            __builtin_prefetch(s_.labels + i);
+            __builtin_prefetch(s_.bounds.gap + i);
+        }
+    }
+
+    // Lists those of rows a to b - 1 that fail, after m others; how tight the tests may get until another does,
+    // where that is `asked`.
+    template <bool asked, class Table>
+    float list_failing(const Table &far_, const Table &near_, i64 a, i64 b, i64 *which, i64 &m) const {
         constexpr i64 L = lanes<float>;
         const Bounds &bounds = s_.bounds;
         const i64 whole = a + (b - a) / L * L;
-        i64 m = 0;
+        Vec<float> least = fill(far_away);
         for (i64 i = a; i < whole; i += L) {
-            const Vec<i32> label = load(s_.labels + i), loose = ~(load(bounds.gap + i) > far_.of(label));
-            if (bits_of(loose))
-                m += list_bits(bits_of(loose & ~(load(bounds.upper + i) < near_.of(label))), i, which + m);
+            const Vec<i32> label = load(s_.labels + i);
+            const Vec<float> gap = load(bounds.gap + i), most = far_.of(label);
+            Vec<float> slack = gap - most;
+            const Vec<i32> loose = ~(gap > most);
+            if (bits_of(loose)) {
+                const Vec<float> upper = load(bounds.upper + i), near = near_.of(label);
+                const Vec<i32> fails = loose & ~(upper < near);
+                m += list_bits(bits_of(fails), i, which + m);
+                if (asked) slack = loose ? near - upper : slack, slack = fails ? least : slack;
+            }
+            if (asked) least = lower(slack, least);
         }
+        float rest = far_away;
+        for (int i = 0; i < L; i++) rest = lower(least[i], rest);
         for (i64 i = whole; i < b; i++) {
             const i32 j = s_.labels[i];
+            const bool far_enough = bounds.gap[i] > bounds.far_[j], near_enough = bounds.upper[i] < bounds.near_[j];
             which[m] = i;
-            m += !((bounds.gap[i] > bounds.far_[j]) | (bounds.upper[i] < bounds.near_[j]));
+            m += !(far_enough | near_enough);
+            const float slack = far_enough ? bounds.gap[i] - bounds.far_[j] : bounds.near_[j] - bounds.upper[i];
+            if (far_enough | near_enough) rest = lower(slack, rest);
         }
-        return m;
+        return rest;
+    }
+
+    // What is kept of how tight the tests may get from now on, rounded down.
+    float slack_of(float more) const {
+        const float tightened = s_.bounds.tightened;
+        return more + tightened - bound_rounding * (__builtin_fabsf(more) + tightened);
     }
 
     const Search &s_;
@@ -110,6 +180,7 @@ class RowBounds {
     float *gaps_, *uppers_;     // of a batch whose rows lie apart
     float *spreads_, *drifts_;  // (k,)
     float *fars_, *nears_;      // (k,) where tables are looked up in registers
+    i64 *blocks_;               // of a range, that are looked at row by row
 };
 
 } // namespace gpukmeans::GPUKMEANS_ISA

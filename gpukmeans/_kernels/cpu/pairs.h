@@ -24,13 +24,6 @@ constexpr double cancelled_share = 1.0 / 64;
 
 constexpr i64 rounded_up(i64 n, i64 multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-GPUKMEANS_INLINE Vec<double> roots(Vec<double> squared) {
-    double part[lanes<double>];
-    store(part, squared);
-    for (int l = 0; l < lanes<double>; l++) part[l] = root(part[l]);
-    return load(part);
-}
-
 template <class Row> class TilePair {
     static constexpr int J = group, V = row_vectors, L = lanes<double>, W = V * L;
     typedef Vec<double> Squares[J][V];
@@ -149,7 +142,7 @@ template <class Row> class TilePair {
         for (int j = 0; j < J; j++) take_roots(before + j * width);
     }
 
-    static GPUKMEANS_INLINE void take_root(double *square) { store(square, roots(load(square))); }
+    static GPUKMEANS_INLINE void take_root(double *square) { store(square, root(load(square))); }
 
     static GPUKMEANS_INLINE void take_roots(double *squares) {
 #pragma GCC unroll 8

@@ -193,7 +193,8 @@ class SearchPass : public Pass {
                bool wide, bool spherical, In<double> centers, double trust, std::optional<Directions> directions,
                Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
                std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
-               std::optional<In<float>> far_, bool filter, std::optional<Again> again, int add, In<i64> edges,
+               std::optional<In<float>> far_, bool filter, std::optional<Out<float>> slack, float tightened,
+               std::optional<Again> again, int add, In<i64> edges,
                std::optional<Out<double>> sums, std::optional<Out<double>> masses, std::optional<Out<i64>> counts,
                std::optional<Out<double>> rests, std::optional<Out<double>> inertia, Out<i64> facts)
         : Pass(edges), kernels_(searching_for(rows, wide)), draw_(std::move(draw)), centers_(centers.data()),
@@ -209,7 +210,8 @@ class SearchPass : public Pass {
         if (directions_)
             search_.leading = {static_cast<i64>(directions_->basis.shape(1)), nullptr, nullptr, nullptr,
                                directions_->trust, directions_->tries};
-        search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter};
+        search_.bounds = {data(upper), data(gap), data(drift), data(spread), data(near_), data(far_), filter,
+                          data(slack), tightened};
         if (again_)
             search_.look = {again_->rest.data(), static_cast<i64>(again_->movers.size()), again_->movers.data(), nullptr,
                             nullptr, nullptr};
@@ -220,7 +222,7 @@ class SearchPass : public Pass {
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         scratch_bytes_ = kernels_.scratch_bytes(search_);
-        kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, edges, sums,
+        kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, slack, edges, sums,
                                masses, counts, rests, inertia, facts);
     }
 

@@ -76,6 +76,8 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "near": tests and tests.near,
         "far": tests and tests.far,
         "filter": bool(tests and tests.filter),
+        "slack": tests.slack if tests and taken_as_they_are(rows) else None,
+        "tightened": tests.tightened if tests else 0.0,
         "again": tests and tests.look and native().Again(*tests.look),
         "add": _ADD[request.add],
     }

@@ -29,6 +29,7 @@ template <class T> Cut cut_of(i64 k, i64 d) {
 
 template <class Row, class T> class Lane {
     static constexpr i64 waiting = 15; // batches that are searched directly after one that packing left in doubt
+    static constexpr i64 rows_ahead = 24; // listed rows that are on their way from main memory at once
 
   public:
     static i64 scratch_bytes(const Search &s) {
@@ -54,7 +55,7 @@ template <class Row, class T> class Lane {
             fresh_ = found_.at; // already of that width
         which_ = pieces_.take<i64>(largest(filter_rows, room_) + 2 * lanes<i64>);
         ahead_ = pieces_.take<i32>(leads() ? filter_rows : 0);
-        changed_rows_ = pieces_.take<i64>(largest(leads() ? filter_rows : 0, room_) + 2 * lanes<i64>);
+        changed_rows_ = pieces_.take<i32>(largest(leads() ? filter_rows : 0, room_) + lanes<i32>);
         adder_ = pieces_.take<char>(adder_bytes(k_, d_));
     }
 
@@ -185,8 +186,10 @@ template <class Row, class T> class Lane {
 
     // The rows from place p of a batch on come from main memory meanwhile: as many as a tile has.
     template <int D> GPUKMEANS_INLINE void fetch_ahead(const Batch &batch, i64 p) const {
-        const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, packer_.row_after(batch, p)));
+        const i64 row = packer_.row_after(batch, p);
+        const char *next = reinterpret_cast<const char *>(row_of<Row>(rows_, row));
         constexpr i64 bytes = static_cast<i64>(sizeof(Row)) * D * few_rows<T>;
+        __builtin_prefetch(s_.labels + row, 1);
         for (i64 at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
     }
 
@@ -227,6 +230,7 @@ template <class Row, class T> class Lane {
         } else
             for (i64 p = 0; p < batch.m; p++) {
                 const Row *x = row_of<Row>(rows_, batch.row(p));
+                __builtin_prefetch(row_of<Row>(rows_, packer_.row_after(batch, p + rows_ahead)));
                 for (int q = 0; q < D; q++)
                     x_[q * full + p] = static_cast<T>(x[q * step]) * packer_.scale() - packer_.shift()[q];
             }
@@ -267,30 +271,26 @@ template <class Row, class T> class Lane {
     // lies within |x| + sqrt(s) of the origin, and rounding moves points by u times their norms.
     // Otherwise: the smaller of b (5 |x|^2 + 3 s), by the same argument, and b (2 |x| r + r^2) with
     // r the norm of the farthest centre; see _frame.doubt_limit.
-    // And bounds of the distances: to the nearest centre at most, to the second at least.
+    // And bounds of the distances: to the nearest centre at most, to the second at least. A register more is written.
     void limits_direct(i64 from, i64 to) {
         const T u = unit_of<T>, d = static_cast<T>(d_), tiny = static_cast<T>(1e-36);
-        const T *best = found_.best, *second = found_.second, *size = found_.size;
-        T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
-        for (i64 p = from; p < to; p++) {
-            const T s = best[p], xx = size[p], own = root(s), norm = root(xx);
-            limit[p] = s + 2 * (u * ((d + 8) * s + 6 * norm * own) + 32 * u * u * xx) + tiny;
-            upper[p] = own * (1 + (d + 8) * u) + 6 * u * norm;
-            other[p] = root(second[p]) * (1 - (d + 8) * u) - 6 * u * norm;
+        for (i64 p = from; p < to; p += lanes<T>) {
+            const Vec<T> s = load(found_.best + p), xx = load(found_.size + p), own = root(s), norm = root(xx);
+            store(limit_ + p, s + 2 * (u * ((d + 8) * s + 6 * norm * own) + 32 * u * u * xx) + tiny);
+            store(upper_ + p, own * (1 + (d + 8) * u) + 6 * u * norm);
+            store(other_ + p, root(load(found_.second + p)) * (1 - (d + 8) * u) - 6 * u * norm);
         }
     }
 
     void limits_expanded(i64 from, i64 to, T b) {
-        const T u = unit_of<T>, r = static_cast<T>(s_.targets.reach);
-        const T tiny = static_cast<T>(1e-36);
-        const T *best = found_.best, *second = found_.second, *size = found_.size;
-        T *__restrict limit = limit_, *__restrict upper = upper_, *__restrict other = other_;
-        for (i64 p = from; p < to; p++) {
-            const T xx = size[p], s = positive(best[p] + xx), t = positive(second[p] + xx);
-            const T near = product_error(b, r, xx, s), next = product_error(b, r, xx, t);
-            limit[p] = best[p] + 2 * near + tiny;
-            upper[p] = root(s + near) * (1 + 2 * u);
-            other[p] = root(positive(t - next)) * (1 - 2 * u);
+        const T u = unit_of<T>, r = static_cast<T>(s_.targets.reach), tiny = static_cast<T>(1e-36);
+        for (i64 p = from; p < to; p += lanes<T>) {
+            const Vec<T> best = load(found_.best + p), xx = load(found_.size + p);
+            const Vec<T> s = positive(best + xx), t = positive(load(found_.second + p) + xx);
+            const Vec<T> near = product_error(b, r, xx, s), next = product_error(b, r, xx, t);
+            store(limit_ + p, best + 2 * near + tiny);
+            store(upper_ + p, root(s + near) * (1 + 2 * u));
+            store(other_ + p, root(positive(t - next)) * (1 - 2 * u));
         }
     }
 
@@ -354,7 +354,7 @@ template <class Row, class T> class Lane {
             adder.add(i, fresh[p], 1.0);
             adder.add(i, s_.labels[i], -1.0);
         }
-        if (!batch.which && changed > 0)
+        if (!batch.which && 16 * changed > batch.m)
             __builtin_memcpy(s_.labels + batch.first, fresh, static_cast<std::size_t>(batch.m) * sizeof(i32));
         else
             for (i64 c = 0; c < changed; c++) s_.labels[batch.row(changed_rows_[c])] = fresh[changed_rows_[c]];
@@ -368,7 +368,7 @@ template <class Row, class T> class Lane {
         for (i64 p = 0; p < whole; p += L)
             changed += list_bits(bits_of(load(fresh + p) != load(s_.labels + batch.first + p)), p, changed_rows_ + changed);
         for (i64 p = whole; p < batch.m; p++) {
-            changed_rows_[changed] = p;
+            changed_rows_[changed] = static_cast<i32>(p);
             changed += fresh[p] != s_.labels[batch.row(p)];
         }
         return changed;
@@ -390,7 +390,8 @@ template <class Row, class T> class Lane {
     T *line_, *x_, *limit_, *upper_, *other_;
     Found<T> found_;
     i32 *fresh_, *ahead_;
-    i64 *which_, *changed_rows_;
+    i64 *which_;
+    i32 *changed_rows_;
     void *adder_; // what add_with() needs
     double inertia_ = 0;
     i64 changed_ = 0, doubtful_ = 0, searched_ = 0, open_ = 0;

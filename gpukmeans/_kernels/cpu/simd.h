@@ -155,12 +155,39 @@ GPUKMEANS_INLINE i64 list_bits(unsigned bits, i64 first, i64 *to) {
 #endif
 }
 
+// The same, for places in a batch.
+GPUKMEANS_INLINE i64 list_bits(unsigned bits, i64 first, i32 *to) {
+    [[maybe_unused]] const Vec<i32> from = fill(static_cast<i32>(first));
+#if defined(__AVX512F__)
+    const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i at = _mm512_add_epi32(reinterpret_cast<__m512i>(from), places);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), at));
+    return __builtin_popcount(bits);
+#elif defined(__AVX2__)
+    const __m128i at = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(bit_places.of[bits])); // eight bytes
+    store(to, from + reinterpret_cast<Vec<i32>>(_mm256_cvtepu8_epi32(at)));
+    return __builtin_popcount(bits);
+#else
+    i64 count = 0;
+    for (; bits; bits &= bits - 1) to[count++] = static_cast<i32>(first) + __builtin_ctz(bits);
+    return count;
+#endif
+}
+
 template <class V> GPUKMEANS_INLINE V lower(V a, V b) { return a < b ? a : b; }
 template <class V> GPUKMEANS_INLINE V higher(V a, V b) { return a > b ? a : b; }
 
 GPUKMEANS_INLINE float root(float x) { return __builtin_sqrtf(x); }
 GPUKMEANS_INLINE double root(double x) { return __builtin_sqrt(x); }
-template <class T> GPUKMEANS_INLINE T positive(T x) { return x > 0 ? x : T(0); }
+template <class T> GPUKMEANS_INLINE Vec<T> roots(Vec<T> squares) {
+    T part[lanes<T>];
+    store(part, squares);
+    for (int l = 0; l < lanes<T>; l++) part[l] = root(part[l]);
+    return load(part);
+}
+GPUKMEANS_INLINE Vec<float> root(Vec<float> squares) { return roots<float>(squares); }
+GPUKMEANS_INLINE Vec<double> root(Vec<double> squares) { return roots<double>(squares); }
+template <class V> GPUKMEANS_INLINE V positive(V x) { return x > 0 ? x : V{}; }
 
 // The lanes added up, in a tree.
 template <class T> GPUKMEANS_INLINE T total(Vec<T> v) {

@@ -54,6 +54,8 @@ struct Bounds {
     const float *near_;   // (k,) a row whose `upper` is below keeps its centre
     const float *far_;    // (k,) a row whose `gap` is above keeps its centre
     bool filter;          // whether rows may keep their labels by these tests
+    float *slack;         // (blocks of block_rows) how tight the tests may get until a row of the block fails; or null
+    float tightened;      // how much tighter the tests have become in all, rounded up
 };
 
 // A second look at rows that fail these tests, see _second_look.py.

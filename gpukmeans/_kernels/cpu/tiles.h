@@ -9,7 +9,7 @@ namespace gpukmeans::GPUKMEANS_ISA {
 
 // What |c|^2 - 2 x.c may be off by for a centre as near as one at the squared distance s, with b the relative error of
 // the product, r the norm of the farthest centre and `size` |x|^2: see limits_direct() in search.h.
-template <class T> GPUKMEANS_INLINE T product_error(T b, T r, T size, T s) {
+template <class T, class V> GPUKMEANS_INLINE V product_error(T b, T r, V size, V s) {
     return lower(b * r * (2 * root(size) + r), b * (5 * size + 3 * s));
 }
 
