@@ -74,6 +74,8 @@ def watch(plan: Plan, passes: list[Pass]) -> None:
 
     def timed(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
         def one(*arguments: Any) -> Any:
+            if name == "search_pass":  # one by one
+                arguments = (arguments[0]._replace(ahead=None), *arguments[1:])
             began = time.perf_counter()
             result = run(*arguments)
             if name == "search_pass" and arguments[0].labels is not plan.labels:

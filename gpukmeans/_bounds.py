@@ -135,6 +135,16 @@ class Bounds:
         self._tests = tests
         return tests
 
+    @property
+    def rests(self) -> bool:
+        """Whether the passes are counted until bounds are tried again."""
+        return self._rest > 0
+
+    @property
+    def settled_below(self) -> int:
+        """The number of new labels in a pass below which bounds begin."""
+        return int(np.ceil(self._share * self._gap.size))
+
     def learn(self, tests: Tests | None, searched: int, changed: int) -> None:
         """Take note of how many rows a pass with these tests had to search, and how many got a new label."""
         self._settled = changed < self._share * self._gap.size

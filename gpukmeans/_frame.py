@@ -57,6 +57,14 @@ class Nearest(NamedTuple):
     undecided: Any  # int: doubtful rows beyond the capacity, whose labels are not certified
 
 
+class Ahead(NamedTuple):
+    """How far a kernel may go on with Lloyd's algorithm by itself."""
+
+    most: int  # passes
+    tol: float  # not beyond moves of the centres whose squares sum up to no more,
+    settled: int  # nor beyond a pass that changes fewer labels
+
+
 class Request(NamedTuple):
     """One pass over all rows, for kernels that run a whole pass."""
 
@@ -64,12 +72,14 @@ class Request(NamedTuple):
     weights: Any  # (n,) float64, or None for ones
     frame: Frame
     centers: Any  # (k, d) float64, original coordinates
-    labels: Any  # (n,) int32, of the pass before, -1 for none; the new ones are written there
+    labels: Any  # (n,) int32, of the pass before; the new ones are written there
     add: str  # what to add up: "nothing", "all" rows, all to "begin" with, or the "moves" since the pass before
     lanes: Any  # the sums of the pass before, by lanes, or None; "moves" are added to them in place
     tests: Any  # `_bounds.Tests`, or None
     inertia: bool  # whether to compute it, for the new labels
     projection: Any = None  # `_leading.Projection`, or None
+    labelled: bool = True  # whether labels are those of a pass before, or -1: else memory
+    ahead: Ahead | None = None
 
 
 class Lanes(NamedTuple):
@@ -90,6 +100,8 @@ class Searched(NamedTuple):
     searched: int  # rows that no bound held to their centres
     inertia: Any  # float, or on the device
     left: int = 0  # rows searched that the leading directions did not decide
+    done: int = 0  # iterations that came before this pass, if the kernel went on by itself,
+    centers: Any = None  # and the centres of this one
 
 
 def local(rows: Any, frame: Frame) -> Any:

@@ -58,24 +58,22 @@ def lloyd(plan: Plan, centers: Any, *, max_iter: int, tol: float, line: str) -> 
         centers, done, inertia = plan.loop(centers, max_iter, tol)
         if inertia is not None:
             return Fit(centers, plan.labels, inertia, done)
-    for iteration in range(done, max_iter):
-        step, moved, record = _iterate(plan, centers)
+    converged = False
+    while done < max_iter and not converged:
+        step, moved, record = _iterate(plan, centers, 1 if line else max_iter - done, tol)
         plan.keep(step, record.changed)
         if line:
-            print(line.format(iteration, plan.inertia(step.labels, centers)))
+            print(line.format(done, plan.inertia(step.labels, centers)))
         centers = moved
-        if record.changed == 0:
-            if line:
-                print(f"Converged at iteration {iteration}: strict convergence.")
-            break
-        if record.shift <= tol:
-            if line:
-                print(f"Converged at iteration {iteration}: center shift {record.shift} within tolerance {tol}.")
-            break
+        converged = record.changed == 0 or record.shift <= tol
+        if line and converged:
+            within = f"center shift {record.shift} within tolerance {tol}" if record.changed else "strict convergence"
+            print(f"Converged at iteration {done}: {within}.")
+        done += step.done + 1
     if not step.exact:  # end on sums that no difference has rounded
         centers = _means(plan, plan.add_up(step.labels), centers)
     centers = rounded(centers, plan.result_dtype)
-    return Fit(centers, *plan.judge(plan.place(centers)), iteration + 1)
+    return Fit(centers, *plan.judge(plan.place(centers)), done)
 
 
 def rounded(centers: Any, dtype: type) -> Any:
@@ -84,10 +82,11 @@ def rounded(centers: Any, dtype: type) -> Any:
     return xp.astype(xp.astype(centers, getattr(xp, dtype.__name__)), xp.float64)
 
 
-def _iterate(plan: Plan, centers: Any) -> tuple[Step, Any, Record]:
-    """One assignment and the centres it leads to."""
+def _iterate(plan: Plan, centers: Any, most: int, tol: float) -> tuple[Step, Any, Record]:
+    """One assignment and the centres it leads to; or up to `most`, of which the last is told."""
     while True:
-        step = plan.step(centers)
+        step = plan.step(centers, most, tol)
+        centers = step.centers if step.done else centers
         moved, record = _take_on(plan, step, centers)
         if not plan.repeat(record.undecided, record.doubtful):
             break

@@ -20,7 +20,7 @@ from sklearn import get_config
 from ._bounds import Bounds, first_tests, worth_keeping
 from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations
-from ._frame import Frame, Lanes, Request, Searched, make_targets
+from ._frame import Ahead, Frame, Lanes, Request, Searched, make_targets
 from ._leading import Leading, ranks
 from ._rows import SparseRows, UnitRows, directions, take
 from ._sums import Grid, Moments, Partial, Step, make_grid, plus, side_by_side, total
@@ -31,6 +31,7 @@ _SMALL_BLOCK = 64  # rows whose distances a device must have memory for
 _SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one of them
 _SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
+_AHEAD = 1 << 29  # n * d * k of the passes that follow each other in one call, at most: Ctrl-C waits for it
 _IN_ONE_CALL = 3_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
 
 
@@ -117,7 +118,8 @@ class Plan:
     def start(self) -> None:
         """Forget the labels of an earlier run."""
         self._forget()
-        self._labels = self._no_labels()
+        if not self._labels_by_pass:
+            self._labels = self._no_labels()
 
     def _no_labels(self) -> Any:
         return self.xp.full(self.rows.shape[:1], -1, dtype=self.xp.int32, **placement(self.frame.shift))
@@ -156,7 +158,7 @@ class Plan:
 
     def keep(self, step: Step, changed: int) -> None:
         """Make a step's labels the plan's; the next step may add up only the rows that move from them."""
-        first = self._lanes is None  # all labels are new in the first pass; that tells nothing of the next
+        first = self._lanes is None and not step.done  # where all labels are new; that tells nothing of the next
         self._labels, self._lanes, self._moved = step.labels, step.lanes, 0 if first else changed
         self._age = 0 if step.exact else self._age + 1
 
@@ -180,16 +182,19 @@ class Plan:
 
     # --- passes -------------------------------------------------------------------------------
 
-    def step(self, centers: Any) -> Step:
+    def step(self, centers: Any, most: int = 1, tol: float = 0.0) -> Step:
         """Find each row's nearest centre and add up the clusters.
 
         Where few rows moved in the step before, only the rows that move now are added to and taken
         from their clusters; where such sums lose digits, all rows again every sixteenth time.
+
+        Of up to `most` iterations, kernels may do all but the last on their way, while nothing has to be decided but
+        whether the centres move by more than `tol`.
         """
         few = self._lanes is not None and self._moved < self.rows.shape[0] // 4 and self._age < 15
         exact = self.operations.accumulate_moves is None or not few
         if self.operations.search_pass:
-            return self._step_in_one(centers, "begin" if exact else "moves")
+            return self._step_in_one(centers, "begin" if exact else "moves", Ahead(most, tol, 0))
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
     def move_centers(self, step: Step, centers: Any) -> tuple[Any, Any]:
@@ -379,16 +384,22 @@ class Plan:
         """Whether something can be kept of rows from pass to pass, where kernels run whole passes."""
         return self.device.kind == "cpu" and not isinstance(self.rows, SparseRows)
 
-    def _step_in_one(self, centers: Any, add: str) -> Step:
+    @property
+    def _labels_by_pass(self) -> bool:
+        """Whether a pass needs no labels to begin with."""
+        return self.operations.search_pass is not None and self._knows_rows
+
+    def _step_in_one(self, centers: Any, add: str, ahead: Ahead) -> Step:
         """A step by a kernel that runs the whole pass."""
         n, d = self.rows.shape
         if self._bounds is None and self._knows_rows and worth_keeping(d, self.n_clusters):
             self._bounds = Bounds(n, d, self.n_clusters, self._separations)
             self._hold_blas()  # second looks multiply
-        found = self._pass(centers, add, inertia=False)
+        found = self._pass(centers, add, inertia=False, ahead=ahead)
         partial = None if self.operations.move_centers else side_by_side(found.lanes)
         exact = add == "begin" or found.lanes.rests is not None
-        return Step(partial, found.lanes, exact, self.labels, found.changed, found.doubtful, 0)
+        facts = found.changed, found.doubtful, 0
+        return Step(partial, found.lanes, exact, self.labels, *facts, found.done, found.centers)
 
     def _separations(self, centers: np.ndarray) -> np.ndarray:
         """How far each centre is from the nearest other one at least, (k,) float32, in the frame's scale."""
@@ -398,9 +409,13 @@ class Plan:
         self.operations.search_pass(request, self._workers)
         return np.maximum(tests.gap, 0)
 
-    def _pass(self, centers: Any, add: str, inertia: bool) -> Searched:
+    def _pass(self, centers: Any, add: str, inertia: bool, ahead: Ahead | None = None) -> Searched:
+        labelled = self._labels is not None or not self._labels_by_pass
+        if not labelled:
+            self._labels = np.empty(self.rows.shape[0], np.int32)
         tests = self._bounds.prepare(centers, self.frame, self.rows, self.labels) if self._bounds else None
         request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, tests, inertia)
+        request = request._replace(labelled=labelled, ahead=ahead and self._ahead(ahead, tests))
         if self._drawn:
             found = self.operations.draw_pass(request, *self._drawn, self._workers)
             self._drawn = None
@@ -409,6 +424,13 @@ class Plan:
         if self._bounds:
             self._bounds.learn(tests, found.searched, found.changed)
         return found
+
+    def _ahead(self, wanted: Ahead, tests: Any) -> Ahead | None:
+        """How far a pass with these tests may go on."""
+        most = min(wanted.most, _AHEAD // (self.rows.shape[0] * self._width * self.n_clusters))
+        if tests or most < 2 or self.frame.spherical or (self._bounds and self._bounds.rests):
+            return None
+        return wanted._replace(most=most, settled=self._bounds.settled_below if self._bounds else 0)
 
     def _search_pass(self, request: Request) -> Searched:
         """A pass over the plan's rows, by their leading directions where that pays."""
@@ -419,7 +441,7 @@ class Plan:
         if self._leading is None:
             return self.operations.search_pass(request, self._workers)
         projection = self._leading.prepare(self.rows, request.centers, self.frame)
-        found = self.operations.search_pass(request._replace(projection=projection), self._workers)
+        found = self.operations.search_pass(request._replace(projection=projection, ahead=None), self._workers)
         self._leading.learn(projection, found.searched, found.left)
         return found
 

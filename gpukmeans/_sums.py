@@ -30,6 +30,8 @@ class Step(NamedTuple):
     changed: Any  # rows whose label is not the plan's; by lanes for `move_centers`
     doubtful: Any  # rows that fast distances could not decide, likewise
     undecided: Any  # rows left uncertified: the pass has to be repeated
+    done: int = 0  # iterations that were done before this pass without being asked for one by one,
+    centers: Any = None  # and the centres of this one
 
 
 class Moments(NamedTuple):

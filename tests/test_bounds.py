@@ -230,7 +230,8 @@ def test_bounds_wait_on_noise_where_searching_is_cheap(d, k, waits):
         KMeans(k, init=X[rows], max_iter=3, tol=0).fit(X.astype(np.float32))
     told = [tests for tests, *_ in passes]
     if waits:
-        assert told[:3] == [None] * 3
+        assert told
+        assert not any(told)
     else:
         assert told[1].filter
 

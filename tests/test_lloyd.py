@@ -10,7 +10,7 @@ import pytest
 import sklearn.cluster
 from sklearn.exceptions import ConvergenceWarning
 
-from gpukmeans import KMeans, _batches
+from gpukmeans import KMeans, _batches, _plan
 from gpukmeans._device import CPU
 from gpukmeans._frame import Frame, Lanes
 from gpukmeans._kernels.cpu import passes
@@ -236,3 +236,53 @@ def test_distinct_clusters_are_counted_to_the_last_row(k):
     else:
         with pytest.warns(ConvergenceWarning, match=r"distinct clusters \(2\) found smaller than n_clusters \(3\)"):
             model.fit(X)
+
+
+def start(X, kind):
+    """Rows to begin with, among which `kind` makes an iteration end otherwise than by moving on."""
+    centers = X[:30].astype(float)
+    if kind == "a cluster without rows":
+        centers[7] = 1e3
+    elif kind == "one that loses its rows":  # the second one moves into the first one's rows
+        centers[7] = X[0] + 3e-3
+    elif kind == "copies":
+        centers[20:] = centers[:10]
+    return centers
+
+
+@pytest.mark.parametrize("kind", ["rows", "a cluster without rows", "one that loses its rows", "copies"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("max_iter", "tol"), [(1, 0), (2, 0), (9, 0), (300, 1e-3), (300, 0)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_iterations_in_one_call_are_those_one_by_one(monkeypatch, kind, dtype, max_iter, tol, weighted):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(40_000, 3)).astype(dtype)
+    w = rng.random(40_000) * (rng.random(40_000) > 0.5) if weighted else None
+    fits = []
+    for ahead in (1 << 29, 0):
+        monkeypatch.setattr(_plan, "_AHEAD", ahead)
+        model = KMeans(30, init=start(X, kind), max_iter=max_iter, tol=tol, algorithm="lloyd")
+        fits.append(model.fit(X, sample_weight=w))
+    ours, slow = fits
+    assert ours.n_iter_ == slow.n_iter_
+    assert ours.inertia_ == slow.inertia_
+    assert np.array_equal(ours.labels_, slow.labels_)
+    assert np.array_equal(ours.cluster_centers_, slow.cluster_centers_)
+
+
+def test_a_call_goes_on_by_itself_until_something_has_to_be_decided():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(40_000, 3)).astype(np.float32)
+    plan, _ = prepare(X, None, 30, CPU)
+    if not plan.operations.loop:
+        pytest.skip("the compiled kernels are not in use")
+    with plan:
+        assert plan.step(X[:30].astype(float), 5, 0.0).done == 4
+        plan.start()
+        assert plan.step(X[:30].astype(float), 5, 1e9).done == 0
+        plan.start()
+        assert plan.step(start(X, "a cluster without rows"), 5, 0.0).done == 0
+        plan.start()
+        until = plan.step(X[:30].astype(float), 300, 0.0)
+        assert 4 < until.done < 299
+        assert until.changed < 0.05 * len(X)  # then bounds begin

@@ -58,16 +58,18 @@ NB_MODULE(_native, m) {
           "Centres as means that the rows of a batch have joined.");
     nb::class_<SearchPass, Pass>(m, "SearchPass")
         .def(nb::init<AnyRows, std::optional<Draw>, std::optional<In<double>>, In<double>, double, bool, bool,
-                      In<double>, double, std::optional<Directions>, Out<i32>, std::optional<Out<float>>,
+                      In<double>, double, std::optional<Directions>, Out<i32>, bool, std::optional<Out<float>>,
                       std::optional<Out<float>>, std::optional<In<double>>, std::optional<In<double>>,
                       std::optional<In<float>>, std::optional<In<float>>, bool, std::optional<Out<float>>, float,
                       std::optional<Again>, int, In<i64>, std::optional<Out<double>>, std::optional<Out<double>>,
                       std::optional<Out<i64>>, std::optional<Out<double>>, std::optional<Out<double>>, Out<i64>>(),
              nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
              "spherical"_a, "centers"_a, "trust"_a, "directions"_a.none(),
-             "labels"_a, "upper"_a.none(), "gap"_a.none(), "drift"_a.none(), "spread"_a.none(), "near"_a.none(),
+             "labels"_a, "labelled"_a, "upper"_a.none(), "gap"_a.none(), "drift"_a.none(), "spread"_a.none(), "near"_a.none(),
              "far"_a.none(), "filter"_a, "slack"_a.none(), "tightened"_a, "again"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
-             "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert());
+             "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert())
+        .def("iterate", &SearchPass::iterate, "crew"_a.none(), "centers"_a.noconvert(), "most"_a, "tol"_a, "settled"_a,
+             "Lloyd's algorithm up to a pass after which the caller has to decide; how many came before.");
     nb::class_<CsrRows>(m, "CsrRows")
         .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,
              "lengths"_a.none(), "n_features"_a)

@@ -51,6 +51,10 @@ class Pass : public Shared {
 
     const i64 lanes_, stride_;
     std::atomic<i64> next_{0};
+
+  protected:
+    // All lanes once more.
+    void rewind() { next_ = 0; }
 };
 
 // A crew, and the pass it works on: which lives until the crew is done with it, whatever interrupts the caller.
@@ -75,6 +79,19 @@ class KeptCrew {
     void end() {
         const nb::object done = std::move(kept_); // let go of at the end, whatever happens
         nb::gil_scoped_release released;
+        crew_->end();
+    }
+
+    // Has some work done by all threads, without Python.
+    void run(Shared &work) {
+        crew_->begin(work);
+        try {
+            work.work_to_the_end();
+        } catch (...) {
+            work.stop();
+            crew_->end();
+            throw;
+        }
         crew_->end();
     }
 
@@ -191,7 +208,7 @@ class SearchPass : public Pass {
   public:
     SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
                bool wide, bool spherical, In<double> centers, double trust, std::optional<Directions> directions,
-               Out<i32> labels, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
+               Out<i32> labels, bool labelled, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
                std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
                std::optional<In<float>> far_, bool filter, std::optional<Out<float>> slack, float tightened,
                std::optional<Again> again, int add, In<i64> edges,
@@ -216,6 +233,7 @@ class SearchPass : public Pass {
             search_.look = {again_->rest.data(), static_cast<i64>(again_->movers.size()), again_->movers.data(), nullptr,
                             nullptr, nullptr};
         search_.labels = labels.data();
+        search_.labelled = labelled;
         search_.add = static_cast<Add>(add);
         search_.edges = edges.data();
         search_.sums = {shift.data(), data(sums), data(masses), data(counts), data(rests)};
@@ -231,7 +249,7 @@ class SearchPass : public Pass {
     // The first thread to come makes the centres ready. Before, each fetches rows: one that comes late lost nothing.
     void work(i64 lane, void *scratch) const override {
         if (draw_) draw_->fetch(search_.edges[lane], search_.edges[lane + 1]);
-        std::call_once(ready_, [this] {
+        std::call_once(*ready_, [this] {
             const Targets &t = search_.targets;
             const i64 d = search_.rows.d;
             search_.targets = kernels_.make_targets(centers_, search_.frame, t.k, d, trust_, targets_.data());
@@ -243,7 +261,44 @@ class SearchPass : public Pass {
         kernels_.search(search_, lane, scratch);
     }
 
+    // Lloyd's algorithm without bounds, up to a pass after which the caller has to decide: when so many are done, or a
+    // pass changes less than `settled` labels or none, leaves many in doubt, or leads to an empty cluster or to moves
+    // within the tolerance. How many iterations came before that pass; `centers`, those of this pass, are its.
+    i64 iterate(KeptCrew *crew, Out<double> centers, i64 most, double tol, i64 settled) {
+        if (crew) crew->quit();
+        nb::gil_scoped_release released;
+        const i64 k = static_cast<i64>(centers.shape(0)), d = static_cast<i64>(centers.shape(1)), n = search_.rows.n;
+        std::vector<double> moved(centers.size()), ways(static_cast<std::size_t>(k));
+        for (i64 done = 0;; done++) {
+            if (crew) crew->run(*this);
+            else work_to_the_end();
+            i64 changed = 0, doubtful = 0;
+            for (i64 lane = 0; lane < size(); lane++)
+                changed += search_.facts[4 * lane], doubtful += search_.facts[4 * lane + 1];
+            if (done + 1 == most || changed == 0 || changed < settled || doubtful > n / 4) return done;
+            active->move(search_.sums, size(), centers_, k, d, 0, k, moved.data(), ways.data());
+            const Moved to = active->arrive(search_.sums, size(), centers_, k, d, moved.data(), ways.data());
+            if (to.empty || to.squared <= tol) return done;
+            std::copy(moved.begin(), moved.end(), centers.data());
+            again(!search_.labelled || changed < n / 4, k, d);
+        }
+    }
+
   private:
+    // Makes ready for another pass: from the sums there are, or from zero.
+    void again(bool by_moves, i64 k, i64 d) {
+        search_.add = by_moves ? Add::moves : Add::all;
+        search_.labelled = true;
+        const i64 clusters = by_moves ? 0 : size() * k;
+        std::fill_n(search_.sums.sums, clusters * d, 0.0);
+        std::fill_n(search_.sums.masses, clusters, 0.0);
+        std::fill_n(search_.sums.counts, clusters, 0);
+        std::fill_n(search_.sums.rests, clusters * (d + 1), 0.0);
+        std::fill_n(search_.facts, 4 * size(), 0);
+        ready_ = std::make_unique<std::once_flag>();
+        rewind();
+    }
+
     const Searching &kernels_;
     const std::optional<Draw> draw_;
     const double *const centers_;
@@ -252,7 +307,7 @@ class SearchPass : public Pass {
     const std::optional<Again> again_;
     const Scratch targets_, leading_, look_;
     i64 scratch_bytes_;
-    mutable std::once_flag ready_;
+    std::unique_ptr<std::once_flag> ready_ = std::make_unique<std::once_flag>();
     mutable Search search_{};
 };
 
@@ -321,6 +376,7 @@ std::pair<i64, double> loop(const AnyRows &rows, std::optional<In<double>> weigh
     task.search.targets.k = k;
     task.search.targets.trust = trust;
     task.search.labels = labels.data();
+    task.search.labelled = true;
     task.search.edges = edges.data();
     double *const masses = sums.data() + lanes * k * d;
     task.search.sums = {shift.data(), sums.data(), masses, counts.data(), rests ? masses + lanes * k : nullptr};

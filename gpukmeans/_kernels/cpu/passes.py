@@ -21,6 +21,7 @@ _LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK, _WHOLE_ROWS = 1024, 256, 1 << 24, 64
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most
 _RESTS = 1 << 20  # rests of the sums of all lanes that are kept, at most (8 MB)
+_MOVED_ALONE = 1 << 17  # numbers of all lanes from which on threads share moving the centres
 _ADD = {"nothing": 0, "all": 1, "begin": 1, "moves": 2}
 
 
@@ -80,6 +81,7 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "tightened": tests.tightened if tests else 0.0,
         "again": tests and tests.look and native().Again(*tests.look),
         "add": _ADD[request.add],
+        "labelled": request.labelled,
     }
     by_row = {
         "weights": request.weights,
@@ -88,9 +90,23 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "gap": tests and tests.gap,
     }
     by_lane = {**_sums(lanes), "inertia": inertia, "facts": facts}
-    _run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
+    done = 0
+    if request.ahead and _can_go_on(rows, lanes):
+        fixed["centers"] = centers = centers.copy()
+        one_pass = native().SearchPass(rows=rows, edges=edges, **fixed, **by_row, **by_lane)
+        done = one_pass.iterate(_helpers(workers, edges.size - 1), centers, *request.ahead)
+    else:
+        _run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
     changed, doubtful, searched, left = facts.sum(axis=0).tolist()
-    return Searched(lanes, changed, doubtful, searched, 0.0 if inertia is None else _in_order(inertia), left)
+    total = 0.0 if inertia is None else _in_order(inertia)
+    return Searched(lanes, changed, doubtful, searched, total, left, done, centers)
+
+
+def _can_go_on(rows: np.ndarray, lanes: Lanes | None) -> bool:
+    """Whether one call may do several iterations: moves cost the sums no digits, and one thread moves the centres."""
+    if lanes is None or lanes.rests is None:
+        return False
+    return lanes.sums.size < _MOVED_ALONE and taken_as_they_are(rows)
 
 
 def move_centers(step: Any, centers: np.ndarray, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +222,7 @@ def drive(one_pass: Any, tasks: int, workers: Workers, most: int) -> None:
     The one that calls comes back after so many tasks: then it looks for Ctrl-C, upon which those that
     nobody has begun are left out.
     """
-    crew = _crew(workers) if most > 1 and workers.threads > 1 else None
+    crew = _helpers(workers, most)
     try:
         if crew:
             crew.begin(one_pass)
@@ -220,8 +236,10 @@ def drive(one_pass: Any, tasks: int, workers: Workers, most: int) -> None:
             crew.end()
 
 
-def _crew(workers: Workers) -> Any:
-    """The native threads that help in passes."""
+def _helpers(workers: Workers, tasks: int) -> Any:
+    """The native threads that help in a pass of so many tasks, or None."""
+    if tasks < 2 or workers.threads < 2:
+        return None
     return workers.crew or workers.take(lambda: native().Crew(workers.threads - 1))
 
 

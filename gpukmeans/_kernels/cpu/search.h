@@ -74,6 +74,7 @@ template <class Row, class T> class Lane {
         const i64 range = s_.bounds.filter || leads() ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
+            for (i64 i = a; !s_.labelled && i < b; i++) s_.labels[i] = -1;
             const i64 m = s_.bounds.filter ? failing(a, b) : b - a;
             const Batch range_of{a, m, s_.bounds.filter ? which_ : nullptr};
             if (leads()) {

@@ -91,7 +91,8 @@ struct Search {
     Leading leading;
     Bounds bounds;
     Look look;
-    i32 *labels; // (n,) in: of the pass before, -1 for none; out: of this one
+    i32 *labels;   // (n,) in: of the pass before; out: of this one
+    bool labelled; // whether there was one
     Add add;
     const i64 *edges; // (lanes + 1,) rows of each lane
     Sums sums;
