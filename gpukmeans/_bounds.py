@@ -6,8 +6,8 @@ move; how far each has moved in all is added up, once for all rows. A row keeps 
 gap is larger than what its own centre and the farthest mover have moved since, or while it lies
 within half the distance from its centre to the nearest other one. What this proves is exact: labels
 are the same as without bounds.
-Once few rows fail, it is kept for each block of rows how much tighter these tests may get until the first of its
-rows fails. Before, no row of the block is looked at.
+Once few rows fail, each block of rows also keeps how much tighter these tests may get before the first of its rows
+fails; until then none of its rows is looked at.
 Rows that fail may get a second look, see `_second_look`.
 
 References
@@ -62,8 +62,8 @@ class Tests(NamedTuple):
     near: np.ndarray  # (k,) float32: rows whose `upper` is below keep their centre
     far: np.ndarray  # (k,) float32: rows whose `gap` is above keep their centre
     filter: bool  # whether rows may keep their centres in this pass
-    slack: np.ndarray | None  # (blocks,) float32, likewise: blocks keep their centres where it is above ...
-    tightened: float  # ... what `near` and `far` have become tighter by in all
+    slack: np.ndarray | None  # (blocks,) float32, likewise: blocks of rows whose slack is above `tightened` keep theirs
+    tightened: float  # by how much `near` and `far` have become tighter in all
     look: Look | None  # how rows that fail are looked at again
 
 
@@ -136,7 +136,7 @@ class Bounds:
         return tests
 
     @property
-    def rests(self) -> bool:
+    def is_resting(self) -> bool:
         """Whether the passes are counted until bounds are tried again."""
         return self._rest > 0
 
@@ -170,12 +170,15 @@ class Bounds:
         if before is None or before.slack is None:
             self._slack.fill(-np.inf)
             return tests._replace(slack=self._slack)
-        with np.errstate(invalid="ignore"):  # where nothing was near, and is not now: that did not become tighter
+        with np.errstate(all="ignore"):  # where nothing was near, and is not now: that did not become tighter
             tighter = np.fmax(
                 np.subtract(tests.far, before.far, dtype=float), np.subtract(before.near, tests.near, dtype=float)
             )
-        tightened = np.float32(before.tightened + tighter.max() * _UP)
-        return tests._replace(slack=self._slack, tightened=float(np.nextafter(tightened, np.float32(np.inf))))
+            more = before.tightened + np.fmax.reduce(tighter) * _UP
+            tightened = float(np.nextafter(np.float32(more), np.float32(np.inf)))
+        if not np.isfinite(tightened):  # once a far centre has come near: all begins anew
+            return tests
+        return tests._replace(slack=self._slack, tightened=tightened)
 
     def _near(self) -> np.ndarray:
         """What `Tests.near` has to be: without separations nothing is."""

@@ -61,8 +61,8 @@ class Ahead(NamedTuple):
     """How far a kernel may go on with Lloyd's algorithm by itself."""
 
     most: int  # passes
-    tol: float  # not beyond moves of the centres whose squares sum up to no more,
-    settled: int  # nor beyond a pass that changes fewer labels
+    tol: float  # it stops at moves of the centres whose squares sum up to no more
+    settled: int  # it stops after a pass that changes fewer labels
 
 
 class Request(NamedTuple):
@@ -78,7 +78,7 @@ class Request(NamedTuple):
     tests: Any  # `_bounds.Tests`, or None
     inertia: bool  # whether to compute it, for the new labels
     projection: Any = None  # `_leading.Projection`, or None
-    labelled: bool = True  # whether labels are those of a pass before, or -1: else memory
+    labelled: bool = True  # whether labels are those of a pass before, or -1; else they are uninitialised
     ahead: Ahead | None = None
 
 

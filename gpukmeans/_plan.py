@@ -31,7 +31,7 @@ _SMALL_BLOCK = 64  # rows whose distances a device must have memory for
 _SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one of them
 _SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
-_AHEAD = 1 << 29  # n * d * k of the passes that follow each other in one call, at most: Ctrl-C waits for it
+_AHEAD = 1 << 29  # n * d * k of the passes that one call makes, at most: Ctrl-C waits until it returns
 _IN_ONE_CALL = 3_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
 
 
@@ -428,7 +428,7 @@ class Plan:
     def _ahead(self, wanted: Ahead, tests: Any) -> Ahead | None:
         """How far a pass with these tests may go on."""
         most = min(wanted.most, _AHEAD // (self.rows.shape[0] * self._width * self.n_clusters))
-        if tests or most < 2 or self.frame.spherical or (self._bounds and self._bounds.rests):
+        if tests or most < 2 or self.frame.spherical or (self._bounds and self._bounds.is_resting):
             return None
         return wanted._replace(most=most, settled=self._bounds.settled_below if self._bounds else 0)
 

@@ -135,7 +135,7 @@ class RowBounds {
         }
     }
 
-    // Lists those of rows a to b - 1 that fail, after m others; how tight the tests may get until another does,
+    // Lists those of rows a to b - 1 that fail, after m others; how much tighter the tests may get until another does,
     // where that is `asked`.
     template <bool asked, class Table>
     float list_failing(const Table &far_, const Table &near_, i64 a, i64 b, i64 *which, i64 &m) const {
@@ -169,10 +169,12 @@ class RowBounds {
         return rest;
     }
 
-    // What is kept of how tight the tests may get from now on, rounded down.
+    // The slack of a block of which no row fails while the tests get tighter by less than `more`, rounded down. What is
+    // not known holds nothing.
     float slack_of(float more) const {
         const float tightened = s_.bounds.tightened;
-        return more + tightened - bound_rounding * (__builtin_fabsf(more) + tightened);
+        const float slack = more + tightened - bound_rounding * (__builtin_fabsf(more) + tightened);
+        return slack == slack ? slack : -__builtin_inff();
     }
 
     const Search &s_;

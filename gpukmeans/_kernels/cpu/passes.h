@@ -262,8 +262,8 @@ class SearchPass : public Pass {
     }
 
     // Lloyd's algorithm without bounds, up to a pass after which the caller has to decide: when so many are done, or a
-    // pass changes less than `settled` labels or none, leaves many in doubt, or leads to an empty cluster or to moves
-    // within the tolerance. How many iterations came before that pass; `centers`, those of this pass, are its.
+    // pass changes fewer labels than `settled` or none, leaves many in doubt, or leads to an empty cluster or to moves
+    // within the tolerance. Returns how many iterations came before that pass; `centers` are then those of this pass.
     i64 iterate(KeptCrew *crew, Out<double> centers, i64 most, double tol, i64 settled) {
         if (crew) crew->quit();
         nb::gil_scoped_release released;
@@ -280,20 +280,21 @@ class SearchPass : public Pass {
             const Moved to = active->arrive(search_.sums, size(), centers_, k, d, moved.data(), ways.data());
             if (to.empty || to.squared <= tol) return done;
             std::copy(moved.begin(), moved.end(), centers.data());
-            again(!search_.labelled || changed < n / 4, k, d);
+            prepare_next(!search_.labelled || changed < n / 4, k, d);
         }
     }
 
   private:
     // Makes ready for another pass: from the sums there are, or from zero.
-    void again(bool by_moves, i64 k, i64 d) {
+    void prepare_next(bool by_moves, i64 k, i64 d) {
         search_.add = by_moves ? Add::moves : Add::all;
         search_.labelled = true;
-        const i64 clusters = by_moves ? 0 : size() * k;
-        std::fill_n(search_.sums.sums, clusters * d, 0.0);
-        std::fill_n(search_.sums.masses, clusters, 0.0);
-        std::fill_n(search_.sums.counts, clusters, 0);
-        std::fill_n(search_.sums.rests, clusters * (d + 1), 0.0);
+        if (!by_moves) {
+            std::fill_n(search_.sums.sums, size() * k * d, 0.0);
+            std::fill_n(search_.sums.masses, size() * k, 0.0);
+            std::fill_n(search_.sums.counts, size() * k, 0);
+            std::fill_n(search_.sums.rests, size() * k * (d + 1), 0.0);
+        }
         std::fill_n(search_.facts, 4 * size(), 0);
         ready_ = std::make_unique<std::once_flag>();
         rewind();

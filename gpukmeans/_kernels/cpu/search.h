@@ -272,7 +272,8 @@ template <class Row, class T> class Lane {
     // lies within |x| + sqrt(s) of the origin, and rounding moves points by u times their norms.
     // Otherwise: the smaller of b (5 |x|^2 + 3 s), by the same argument, and b (2 |x| r + r^2) with
     // r the norm of the farthest centre; see _frame.doubt_limit.
-    // And bounds of the distances: to the nearest centre at most, to the second at least. A register more is written.
+    // And bounds of the distances: to the nearest centre at most, to the second at least. Whole registers are written,
+    // past `to`.
     void limits_direct(i64 from, i64 to) {
         const T u = unit_of<T>, d = static_cast<T>(d_), tiny = static_cast<T>(1e-36);
         for (i64 p = from; p < to; p += lanes<T>) {

@@ -54,7 +54,7 @@ struct Bounds {
     const float *near_;   // (k,) a row whose `upper` is below keeps its centre
     const float *far_;    // (k,) a row whose `gap` is above keeps its centre
     bool filter;          // whether rows may keep their labels by these tests
-    float *slack;         // (blocks of block_rows) how tight the tests may get until a row of the block fails; or null
+    float *slack;         // (blocks of block_rows) no row of the block fails while `tightened` is below; or null
     float tightened;      // how much tighter the tests have become in all, rounded up
 };
 
@@ -91,8 +91,8 @@ struct Search {
     Leading leading;
     Bounds bounds;
     Look look;
-    i32 *labels;   // (n,) in: of the pass before; out: of this one
-    bool labelled; // whether there was one
+    i32 *labels;   // (n,) in: of the pass before, or -1; out: of this one
+    bool labelled; // whether `labels` holds that; else the pass begins with -1
     Add add;
     const i64 *edges; // (lanes + 1,) rows of each lane
     Sums sums;
