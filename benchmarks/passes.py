@@ -74,7 +74,7 @@ def watch(plan: Plan, passes: list[Pass]) -> None:
 
     def timed(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
         def one(*arguments: Any) -> Any:
-            if name == "search_pass":  # one by one
+            if name == "search_pass":  # one by one, not several in a call
                 arguments = (arguments[0]._replace(ahead=None), *arguments[1:])
             began = time.perf_counter()
             result = run(*arguments)

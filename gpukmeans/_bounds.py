@@ -81,11 +81,12 @@ class Bounds:
     ----------
     n_samples, n_features, n_clusters : int
     separations : callable
-        Of centres, (k, d) float64: how far each is from the nearest other one at least, (k,), in the frame's scale.
+        Of centres, (k, d) float64, in a frame: how far each is from the nearest other one at least, (k,), in the
+        frame's scale.
     """
 
     def __init__(
-        self, n_samples: int, n_features: int, n_clusters: int, separations: Callable[[np.ndarray], np.ndarray]
+        self, n_samples: int, n_features: int, n_clusters: int, separations: Callable[[np.ndarray, Frame], np.ndarray]
     ) -> None:
         self._separations = separations
         self._upper = np.empty(n_samples, np.float32)
@@ -124,7 +125,7 @@ class Bounds:
             return None
         self._move(centers, frame)
         if self._known:
-            self._separate(centers, labels)
+            self._separate(centers, frame, labels)
         far = np.nextafter((self._spread * (1 + _FLOAT)).astype(np.float32), np.float32(np.inf))
         near, known = self._near(), self._known
         tests = Tests(self._upper, self._gap, self._drift, self._spread, near, far, known, None, 0.0, None)
@@ -189,7 +190,7 @@ class Bounds:
         near -= _FLOAT * (np.abs(near) + self._drift)
         return near.astype(np.float32)
 
-    def _separate(self, centers: np.ndarray, labels: np.ndarray) -> None:
+    def _separate(self, centers: np.ndarray, frame: Frame, labels: np.ndarray) -> None:
         """Half the distance from each centre to the nearest other one, anew where that may hold rows."""
         if self._idle:
             self._idle -= 1
@@ -197,7 +198,7 @@ class Bounds:
         loose = self._separated is None or (self._spread - self._separated).max() > _LOOSE * self._separation.mean()
         if not loose or centers.shape[0] * _SEPARATION > self._searched:
             return  # the old ones, less what the centres have moved since, still are bounds
-        self._separation, self._separated = 0.5 * self._separations(centers), self._spread
+        self._separation, self._separated = 0.5 * self._separations(centers, frame), self._spread
         sample = slice(None, None, max(1, self._gap.size // _SAMPLE))
         held = self._upper[sample] < self._near()[labels[sample]]
         useful = np.count_nonzero(held) * _USEFUL >= held.size

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 
-from ._bounds import Bounds, first_tests, worth_keeping
 from ._device import Device, is_single, placement, result_dtype, scope, to_device, to_host
 from ._distances import Operations, Seeding, operations
 from ._frame import Ahead, Frame, Lanes, Request, Searched, make_targets
-from ._leading import Leading, ranks
+from ._pruning import Pruning
 from ._rows import SparseRows, UnitRows, directions, take
 from ._sums import Grid, Moments, Partial, Step, make_grid, plus, side_by_side, total
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
@@ -31,7 +30,6 @@ _SMALL_BLOCK = 64  # rows whose distances a device must have memory for
 _SEEDING_TILE = 256  # rows that k-means++ adds up, and reads again to draw one of them
 _SEEDING_TILES = 1 << 14  # more of them make larger tiles, so that the sums of all tiles stay small
 _ONE_THREAD = 200_000  # n * d * k below which a second thread costs more than it brings
-_AHEAD = 1 << 29  # n * d * k of the passes that one call makes, at most: Ctrl-C waits until it returns
 _IN_ONE_CALL = 3_000_000  # n * d * k up to which Lloyd's loop is one call, in one thread
 
 
@@ -56,13 +54,16 @@ class Plan:
         self.rows, self.weights, self.n_clusters = rows, weights, n_clusters
         self.frame, self.device, self.xp = frame, device, device.xp
         self.operations: Operations = operations(rows)
+        self.pruning: Pruning | None = None
+        if device.kind == "cpu" and self.operations.search_pass and not isinstance(rows, SparseRows):
+            n, d = rows.shape
+            self.pruning = Pruning(n, d, n_clusters, self._search_pass, self._hold_blas)
         self._forget()
         work = rows.shape[0] * self._width * n_clusters
         threads = n_threads() if device.kind == "cpu" and work > _ONE_THREAD else 1
         self._workers = Workers(threads)
         self._capacity = max(16, (1 << 21) // (n_clusters * rows.shape[1]))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
-        self._leading: Leading | None = None
         self._held = ExitStack()
         self._one_blas_thread = False
 
@@ -111,14 +112,15 @@ class Plan:
     def _forget(self) -> None:
         self._labels: Any = None
         self._lanes: Any = None
-        self._bounds: Bounds | None = None
+        if self.pruning:
+            self.pruning.forget()
         self._age, self._moved = 0, 0
         self._drawn: tuple[Any, np.ndarray] | None = None
 
     def start(self) -> None:
         """Forget the labels of an earlier run."""
         self._forget()
-        if not self._labels_by_pass:
+        if not self.pruning:  # else the first pass makes them
             self._labels = self._no_labels()
 
     def _no_labels(self) -> Any:
@@ -379,71 +381,30 @@ class Plan:
 
         return self._workers.run(quietly, range(len(self.grid.lanes)))
 
-    @property
-    def _knows_rows(self) -> bool:
-        """Whether something can be kept of rows from pass to pass, where kernels run whole passes."""
-        return self.device.kind == "cpu" and not isinstance(self.rows, SparseRows)
-
-    @property
-    def _labels_by_pass(self) -> bool:
-        """Whether a pass needs no labels to begin with."""
-        return self.operations.search_pass is not None and self._knows_rows
-
     def _step_in_one(self, centers: Any, add: str, ahead: Ahead) -> Step:
         """A step by a kernel that runs the whole pass."""
-        n, d = self.rows.shape
-        if self._bounds is None and self._knows_rows and worth_keeping(d, self.n_clusters):
-            self._bounds = Bounds(n, d, self.n_clusters, self._separations)
-            self._hold_blas()  # second looks multiply
+        if self.pruning:
+            self.pruning.keep_bounds()
         found = self._pass(centers, add, inertia=False, ahead=ahead)
         partial = None if self.operations.move_centers else side_by_side(found.lanes)
         exact = add == "begin" or found.lanes.rests is not None
         facts = found.changed, found.doubtful, 0
         return Step(partial, found.lanes, exact, self.labels, *facts, found.done, found.centers)
 
-    def _separations(self, centers: np.ndarray) -> np.ndarray:
-        """How far each centre is from the nearest other one at least, (k,) float32, in the frame's scale."""
-        k = centers.shape[0]
-        frame, tests, labels = self.frame.precise(), first_tests(k, k), np.full(k, -1, np.int32)
-        request = Request(centers, None, frame, centers, labels, "nothing", None, tests, False)
-        self.operations.search_pass(request, self._workers)
-        return np.maximum(tests.gap, 0)
-
     def _pass(self, centers: Any, add: str, inertia: bool, ahead: Ahead | None = None) -> Searched:
-        labelled = self._labels is not None or not self._labels_by_pass
+        labelled = self._labels is not None or not self.pruning
         if not labelled:
             self._labels = np.empty(self.rows.shape[0], np.int32)
-        tests = self._bounds.prepare(centers, self.frame, self.rows, self.labels) if self._bounds else None
-        request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, tests, inertia)
-        request = request._replace(labelled=labelled, ahead=ahead and self._ahead(ahead, tests))
+        request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, None, inertia)
+        request = request._replace(labelled=labelled)
         if self._drawn:
             found = self.operations.draw_pass(request, *self._drawn, self._workers)
             self._drawn = None
-        else:
-            found = self._search_pass(request)
-        if self._bounds:
-            self._bounds.learn(tests, found.searched, found.changed)
-        return found
-
-    def _ahead(self, wanted: Ahead, tests: Any) -> Ahead | None:
-        """How far a pass with these tests may go on."""
-        most = min(wanted.most, _AHEAD // (self.rows.shape[0] * self._width * self.n_clusters))
-        if tests or most < 2 or self.frame.spherical or (self._bounds and self._bounds.is_resting):
-            return None
-        return wanted._replace(most=most, settled=self._bounds.settled_below if self._bounds else 0)
+            return found
+        return self.pruning.search(request._replace(ahead=ahead)) if self.pruning else self._search_pass(request)
 
     def _search_pass(self, request: Request) -> Searched:
-        """A pass over the plan's rows, by their leading directions where that pays."""
-        shape = (*self.rows.shape, self.n_clusters)
-        if self._leading is None and self._knows_rows and ranks(*shape):
-            self._leading = Leading(*shape)
-            self._hold_blas()
-        if self._leading is None:
-            return self.operations.search_pass(request, self._workers)
-        projection = self._leading.prepare(self.rows, request.centers, self.frame)
-        found = self.operations.search_pass(request._replace(projection=projection, ahead=None), self._workers)
-        self._leading.learn(projection, found.searched, found.left)
-        return found
+        return self.operations.search_pass(request, self._workers)
 
     def _search(self, centers: Any, add_up: Callable[..., Partial] | None) -> Step:
         """One pass in blocks; in halves of them where a device has no memory for their distances."""

@@ -22,7 +22,7 @@ MODULES = sorted(
 FLOORS = [
     {"_device", "_threads"},
     {"_files", "_frame", "_rows"},
-    {"_bounds", "_leading", "_second_look", "_sums"},
+    {"_bounds", "_leading", "_pruning", "_second_look", "_sums"},
     {
         "_kernels",
         "_kernels.cpu",

@@ -238,7 +238,7 @@ def test_bounds_wait_on_noise_where_searching_is_cheap(d, k, waits):
 
 @pytest.mark.parametrize(("k", "many", "few"), [(40, 60, 30), (10, 30, 2)])
 def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched(k, many, few):
-    bounds = gpukmeans._bounds.Bounds(1000, 2, k, lambda centers: np.zeros(len(centers)))
+    bounds = gpukmeans._bounds.Bounds(1000, 2, k, lambda centers, frame: np.zeros(len(centers)))
     centers = np.arange(2.0 * k).reshape(k, 2)
     frame, rows, labels = Frame(np.zeros(2), 1.0, np.float32), np.zeros((1000, 2)), np.zeros(1000, np.int32)
 
@@ -265,7 +265,7 @@ def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched(k, many
 def test_distances_between_centres_are_computed_anew_where_they_hold_rows(distance, computed):
     """Only once centres have moved far; and later if those before have held next to no row."""
     asked = []
-    bounds = gpukmeans._bounds.Bounds(1000, 300, 2, lambda centers: asked.append(1) or np.full(2, distance))
+    bounds = gpukmeans._bounds.Bounds(1000, 300, 2, lambda *asking: asked.append(1) or np.full(2, distance))
     frame, rows, labels = Frame(np.zeros(300), 1.0, np.float32), np.zeros((1000, 300)), np.zeros(1000, np.int32)
     first = bounds.prepare(np.zeros((2, 300)), frame, rows, labels)
     first.upper.fill(0.3), first.gap.fill(0)

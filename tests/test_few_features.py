@@ -73,11 +73,11 @@ def test_with_bounds_labels_are_the_same(isa, monkeypatch, make, d, k, dtype):
     monkeypatch.setattr("gpukmeans._bounds._CHEAP", 0)  # bounds begin with the first pass
     fits = []
     for kept in (True, False):
-        monkeypatch.setattr("gpukmeans._plan.worth_keeping", lambda d, k, kept=kept: kept)
+        monkeypatch.setattr("gpukmeans._pruning.worth_keeping", lambda d, k, kept=kept: kept)
         plan, _ = prepare(X, None, k, CPU)
         with plan:
             fits.append(lloyd(plan, init, max_iter=30, tol=0.0, line=""))
-        assert (plan._bounds is not None) == kept
+        assert (plan.pruning.bounds is not None) == kept
     for one, other in zip(*fits, strict=True):
         assert np.array_equal(one, other)
 
@@ -117,7 +117,7 @@ def test_centres_are_told_apart(isa, dtype, d, k, metric):
     plan, _ = prepare(X, None, k, CPU, metric)
     with plan:
         centers = plan.place(centers)
-        found = plan._separations(centers)
+        found = plan.pruning.separations(centers, plan.frame)
     squared = ((centers[:, None] - centers) ** 2).sum(axis=2)
     np.fill_diagonal(squared, np.inf)
     nearest = np.sqrt(squared.min(axis=1)) * plan.frame.scale

@@ -1,8 +1,9 @@
 // The kernels of one instruction set. Built once for each: CMakeLists.txt gives the flags and
 // GPUKMEANS_ISA, which names the namespace and the table.
+#include "centers.h"
 #include "csr.h"
-#include "loop.h"
 #include "pairs.h"
+#include "search.h"
 #include "seeding.h"
 #include "sums.h"
 
@@ -11,7 +12,7 @@ namespace GPUKMEANS_ISA {
 
 template <class Row, class T> constexpr Searching searching() {
     return {targets_bytes<T>, make_targets<T>, leading_bytes<T>, make_leading<T>, look_bytes<T>, make_look<T>,
-            search_scratch<Row, T>, search<Row, T>, loop_scratch<Row, T>, loop<Row, T>};
+            search_scratch<Row, T>, search<Row, T>};
 }
 
 template <class Row> constexpr ByRow by_row() {

@@ -2,6 +2,7 @@
 #include "csr_rows.h"
 #include "pair_pass.h"
 #include "passes.h"
+#include "search_pass.h"
 #include "seeding_pass.h"
 
 using namespace nb::literals;

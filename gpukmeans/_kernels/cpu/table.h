@@ -142,20 +142,6 @@ struct Moved {
     double squared; // the sum of their squared ways
 };
 
-// What Lloyd's loop came to.
-struct Looped {
-    i64 done;       // iterations
-    double inertia; // for the centres as published, or -1: the next iteration leaves a cluster empty
-};
-
-// Lloyd's loop. `search` is without targets' arrays and bounds; centers (k, d) are moved in place.
-struct Loop {
-    Search search;
-    double *centers;
-    i64 max_iter;
-    double tol; // on the sum of the squared moves of the centres
-};
-
 // Moments of the rows about the shift.
 struct Moments {
     Rows rows;
@@ -253,8 +239,6 @@ struct Searching {
     void (*make_look)(const Targets &, i64 d, Look &, void *memory);
     i64 (*scratch_bytes)(const Search &);
     void (*search)(const Search &, i64 lane, void *scratch);
-    i64 (*loop_scratch)(const Loop &);
-    Looped (*loop)(const Loop &, i64 lanes, void *scratch);
 };
 
 // What is done with rows of one type.
