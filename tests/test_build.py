@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import pathlib
+import py_compile
 import re
 import shutil
 import subprocess
@@ -100,7 +101,8 @@ def install(wheel: pathlib.Path, home: pathlib.Path) -> Installed:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory):
-    """The source distribution, unpacked."""
+    """The source distribution of a checkout that has been used, unpacked."""
+    py_compile.compile(str(ROOT / "tests" / "test_build.py"))
     folder = tmp_path_factory.mktemp("sdist")
     script = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
     done = run("-c", script, str(folder), env=environment())
