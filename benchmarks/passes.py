@@ -60,10 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
 def fit(rows: cases.Rows, iterations: int) -> tuple[list[Pass], float]:
     """The passes of a fit from the given rows, in their order, and the seconds that all of it takes."""
     passes: list[Pass] = []
-    plan, _ = prepare(rows.X, None, len(rows.init), CPU)
-    watch(plan, passes)
-    began = time.perf_counter()
-    with plan:
+    with prepare(rows.X, None, len(rows.init), CPU) as (plan, _):
+        watch(plan, passes)
+        began = time.perf_counter()
         plan.moments()  # again, now that it is watched
         lloyd(plan, rows.init.astype("float64"), max_iter=iterations, tol=0.0, line="")
     return passes, time.perf_counter() - began

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,6 +138,8 @@ def put(x: Any, index: Any, value: float) -> Any:
 
 def home_of(x: Any) -> Device:
     """The place where x lives, and where results computed from it go back to."""
+    if type(x) is np.ndarray:
+        return CPU
     if is_cupy_sparse(x):
         return home_of(x.data)
     if is_cupy(x):
@@ -295,13 +297,17 @@ def resolve(device: str, X: Any = None, work: float | None = None) -> Device:
 def _auto(work: float | None) -> Device:
     least, source = bound()
     if work is not None and work < least:
-        reason = f"n*d*k = {work:.3g} is below {least:.3g} ({source}), where a GPU starts to pay"
-        return CPU._replace(reason=reason)
+        return _too_small(work, least, source)
     _, why_not = _cuda_state()
     if not why_not:
         return _cuda_device(0, "the first usable CUDA device, and the problem is large enough")
     _log_fallback(why_not)
     return CPU._replace(reason=f"no usable CUDA device: {why_not}")
+
+
+@lru_cache(maxsize=64)
+def _too_small(work: float, least: float, source: str) -> Device:
+    return CPU._replace(reason=f"n*d*k = {work:.3g} is below {least:.3g} ({source}), where a GPU starts to pay")
 
 
 @cache

@@ -18,6 +18,7 @@ import numpy as np
 
 from ._device import home_of, namespace, placement, to_device, to_host
 from ._frame import Frame, Nearest, Targets, doubt_limit, first_lowest, local, nearest_directly
+from ._frame import reference as reference
 from ._kernels import OPERATIONS, choice, find
 from ._rows import SparseRows, dense, take
 from ._threads import Workers, Workspace
@@ -29,6 +30,7 @@ _BLOCK = 512  # rows they are compared with at once (2 MB of distances)
 class Operations(NamedTuple):
     """The functions a plan works with: kernels where there are any, bodies elsewhere."""
 
+    reference: Callable[..., tuple[np.ndarray, float]]
     moments: Callable[..., tuple[Any, Any, Any]]
     nearest: Callable[..., Nearest]
     accumulate: Callable[..., tuple[Any, Any, Any]]

@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
@@ -44,6 +45,11 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     metric = "euclidean"  # also that of pickles from before there was another
     _fitted_arrays: tuple[str, ...] = ("cluster_centers_", "labels_")
+
+    def _check_parameters(self) -> None:
+        """`_validate_params`, unless scikit-learn's configuration says to skip it; a fit begins with it."""
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
 
     def _validate_params(self):
         """scikit-learn's check, once for the same values: it takes as long as a small fit."""
@@ -87,7 +93,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
                 "Explicit initial center position passed: performing only one init in "
                 f"{type(self).__name__} instead of n_init={n_init}.",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
             return 1
         return n_init

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import is_single, namespace
+from ._device import is_single, namespace, to_host
 
 # A squared norm no row of a frame comes near (rows are scaled to at most 1e10 a feature): a centre
 # beyond it wins only where all are, and then direct differences decide.
@@ -22,6 +22,9 @@ SMALL = 2.0**450
 
 # Added to what a fast distance may be off by: products below 1e-38 vanish, or are flushed to zero, one a feature.
 UNDERFLOW = 1e-33
+
+# Rows that the reference point is taken from: of so many values, but not more nor fewer rows than these.
+_VALUES, _MOST, _LEAST = 1 << 16, 512, 64
 
 # Elements of the largest temporary of a direct comparison (4 MB of float64).
 _DIRECT_ELEMENTS = 1 << 19
@@ -102,6 +105,44 @@ class Searched(NamedTuple):
     left: int = 0  # rows searched that the leading directions did not decide
     done: int = 0  # iterations that came before this pass, if the kernel went on by itself,
     centers: Any = None  # and the centres of this one
+
+
+def sample_step(n_samples: int, n_features: int) -> int:
+    """Every how many rows one is looked at for the reference point."""
+    return max(1, n_samples // min(_MOST, max(_LEAST, _VALUES // n_features)))
+
+
+def reference(points: Any, single: bool) -> tuple[np.ndarray, float]:
+    """A point near the middle of a sample of some points, of few significant digits; and the sample's reach from it.
+
+    It only has to be within a fraction of the spread; on a grid of an eighth of that, rows of
+    integers or short decimals stay exact when it is subtracted.
+
+    Parameters
+    ----------
+    points : array of shape (m, d), any real dtype, anywhere
+    single : bool
+        Whether its coordinates have to be numbers of float32.
+
+    Returns
+    -------
+    near : ndarray of shape (d,), float64
+    reach : float
+    """
+    step = sample_step(*points.shape)
+    with np.errstate(all="ignore"):
+        sample = np.array(to_host(points[::step, :]).T, dtype=np.float64, order="C")  # few features add slowly by rows
+        mean, low, high = sample.sum(axis=1) / sample.shape[1], sample.min(axis=1), sample.max(axis=1)
+        centred = sample - mean[:, None]
+        variance = np.einsum("ij,ij->i", centred, centred) / sample.shape[1]
+        known = np.isfinite(mean) & np.isfinite(variance)
+        grid = np.ldexp(1.0, np.frexp(np.where(known, variance, 1.0))[1] // 2 - 4)
+        near = np.where(known, np.rint(mean / grid) * grid, mean)
+        near = np.where(low == high, sample[:, 0], near)
+        if single:
+            near = near.astype(np.float32).astype(np.float64)
+        near = np.where(np.isfinite(near), near, 0.0)
+        return near, float(np.maximum(high - near, near - low).max())
 
 
 def local(rows: Any, frame: Frame) -> Any:

@@ -155,8 +155,7 @@ def kmeans_plusplus(
             )
     random_state = check_random_state(random_state)
     place = resolve(device, rows, n_entries(rows) * k)
-    plan, _ = prepare(rows, weights, k, place)
-    with plan:
+    with prepare(rows, weights, k, place) as (plan, _):
         indices = host_indices(plus_plus(plan, random_state, weights, n_local_trials))
     home = home_of(rows)
     with scope(home):

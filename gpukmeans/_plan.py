@@ -22,7 +22,7 @@ from ._distances import Operations, Seeding, operations
 from ._frame import Ahead, Frame, Lanes, Request, Searched, make_targets
 from ._pruning import Pruning
 from ._rows import SparseRows, UnitRows, directions, take
-from ._sums import Grid, Moments, Partial, Step, make_grid, plus, side_by_side, total
+from ._sums import Grid, Moments, Partial, Step, make_grid, moments_from, plus, side_by_side, total
 from ._threads import Workers, Workspace, n_threads, one_blas_thread
 
 _BUFFER_BYTES = 16 << 20  # scratch memory of all threads together
@@ -280,7 +280,7 @@ class Plan:
     def moments(self) -> Moments:
         """Mean, variance and range of the features, in one pass."""
         if self.operations.moments_pass:
-            return self._about(*self.operations.moments_pass(self.rows, self.frame, self._workers))
+            return self.operations.moments_pass(self.rows, self.frame, self._workers)
         xp = self.xp
 
         def lane(number: int, space: Workspace) -> list:
@@ -291,14 +291,8 @@ class Plan:
         firsts, seconds, longest = zip(*(tile for tiles in lanes for tile in tiles), strict=True)
         if self.device.kind == "cpu":  # 1e-12: they are compared with norms that were rounded otherwise
             self._longest = [float(norm) * (1 + 1e-12) for norm in longest]
-        return self._about(to_host(sum(firsts)), to_host(sum(seconds)), float(xp.max(xp.stack(longest))))
-
-    def _about(self, first: np.ndarray, second: np.ndarray, peak: float) -> Moments:
-        """Moments from the sums of the rows and of their squares about the shift."""
-        with np.errstate(all="ignore"):
-            offset = first / self.rows.shape[0]
-            variance = np.maximum(second / self.rows.shape[0] - offset * offset, 0.0)
-        return Moments(to_host(self.frame.shift) + offset, variance, peak)
+        n, peak = self.rows.shape[0], float(xp.max(xp.stack(longest)))
+        return moments_from(n, self.frame.shift, to_host(sum(firsts)), to_host(sum(seconds)), peak)
 
     def squared_to_own(self, labels: Any, centers: Any) -> Any:
         """Squared distance of each row to its own centre, (n,) float64."""

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ._device import Device, is_single, scope, to_device, to_host
+from ._distances import operations
 from ._frame import Frame
 from ._plan import Plan
 from ._rows import SparseRows, on_device, on_the_sphere
 from ._sums import Moments
 
-# Rows that the reference point is taken from: of so many values, but not more nor fewer rows than these.
-_VALUES, _MOST, _LEAST = 1 << 16, 512, 64
-
 # What is done with the rows so that distances between them are those of a metric.
 _METRICS: dict[str, Callable[[Any], Any]] = {"euclidean": lambda rows: rows, "cosine": on_the_sphere}
 
 
-def prepare(X: Any, weights: Any, n_clusters: int, device: Device, metric: str = "euclidean") -> tuple[Plan, Moments]:
-    """A plan for fitting rows on a device, and the moments of the rows.
+@contextmanager
+def prepare(
+    X: Any, weights: Any, n_clusters: int, device: Device, metric: str = "euclidean"
+) -> Iterator[tuple[Plan, Moments]]:
+    """A plan for fitting rows on a device, inside its context, and the moments of the rows.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def prepare(X: Any, weights: Any, n_clusters: int, device: Device, metric: str =
     with scope(device), _about_sample(X, weights, n_clusters, device, metric)[0] as plan:
         moments = plan.moments()
         plan.frame = plan.frame._replace(scale=_scale(moments.peak, plan.frame.dtype))
-        return plan, moments
+        yield plan, moments
 
 
 def prepare_for_batches(X: Any, weights: Any, n_clusters: int, device: Device) -> Plan:
@@ -75,35 +77,14 @@ def _frame_at(shift: np.ndarray, rows: Any, device: Device, metric: str) -> Fram
 
 def _middle(points: Any, rows: Any) -> tuple[np.ndarray, float]:
     """The point that rows are looked at from, (d,) float64, near the middle of some points; and the reach of these."""
-    return _origin(rows) if isinstance(rows, SparseRows) else _reference(points, rows.dtype)
+    if isinstance(rows, SparseRows):
+        return _origin(rows)
+    return operations(points).reference(points, is_single(rows.dtype))
 
 
 def _origin(rows: SparseRows) -> tuple[np.ndarray, float]:
     """Zero, where sparse rows are looked at from, (d,) float64; and the largest of their entries."""
     return np.zeros(rows.shape[1]), float(abs(rows.data).max()) if rows.data.size else 0.0
-
-
-def _reference(rows: Any, dtype: Any) -> tuple[np.ndarray, float]:
-    """A point near the middle of the rows, (d,) float64, of few significant digits; and the sample's reach from it.
-
-    It only has to be within a fraction of the spread; on a grid of an eighth of that, rows of
-    integers or short decimals stay exact when it is subtracted.
-    """
-    n, d = rows.shape
-    step = max(1, n // min(_MOST, max(_LEAST, _VALUES // d)))
-    with np.errstate(all="ignore"):
-        sample = np.array(to_host(rows[::step, :]).T, dtype=np.float64, order="C")  # rows of few features add slowly
-        mean, low, high = sample.sum(axis=1) / sample.shape[1], sample.min(axis=1), sample.max(axis=1)
-        centred = sample - mean[:, None]
-        variance = np.einsum("ij,ij->i", centred, centred) / sample.shape[1]
-        known = np.isfinite(mean) & np.isfinite(variance)
-        grid = np.ldexp(1.0, np.frexp(np.where(known, variance, 1.0))[1] // 2 - 4)
-        near = np.where(known, np.rint(mean / grid) * grid, mean)
-        near = np.where(low == high, sample[:, 0], near)
-        if is_single(dtype):
-            near = near.astype(np.float32).astype(np.float64)
-        near = np.where(np.isfinite(near), near, 0.0)
-        return near, float(np.maximum(high - near, near - low).max())
 
 
 def _scale(peak: float, dtype: Any) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._device import namespace
+from ._device import namespace, to_host
 from ._frame import Lanes
 
 
@@ -40,6 +40,14 @@ class Moments(NamedTuple):
     mean: np.ndarray  # (d,), unweighted
     variance: np.ndarray  # (d,), unweighted, with divisor n
     peak: float  # the largest norm of a row about the shift
+
+
+def moments_from(n_samples: int, shift: Any, first: np.ndarray, second: np.ndarray, peak: float) -> Moments:
+    """Moments from the sums of so many rows, and of their squares, about the shift."""
+    with np.errstate(all="ignore"):  # values are checked by what comes out
+        offset = first / n_samples
+        variance = np.maximum(second / n_samples - offset * offset, 0.0)
+    return Moments(to_host(shift) + offset, variance, peak)
 
 
 class Grid(NamedTuple):

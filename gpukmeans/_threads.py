@@ -105,7 +105,7 @@ class Workers:
         self.threads = threads
         self._spaces = [Workspace() for _ in range(threads)]
         self._pool: ThreadPoolExecutor | None = None
-        self._stop = threading.Event()
+        self._stopped = False
         self._lock = threading.Lock()
         self.crew: Any = None  # threads of the compiled kernels
 
@@ -150,12 +150,12 @@ class Workers:
             while (i := self._take(queue)) is not None:
                 results[i] = task(items[i], space)
         except BaseException:
-            self._stop.set()
+            self._stopped = True
             raise
 
     def _take(self, queue: Iterator[int]) -> int | None:
         with self._lock:
-            return None if self._stop.is_set() else next(queue, None)
+            return None if self._stopped else next(queue, None)
 
     def close(self) -> None:
         """Stop after the items in work and join every thread; the compiled kernels' go to the next fit."""
@@ -165,13 +165,13 @@ class Workers:
                 _idle[:] = [(self._kind, self.crew)]
             self.crew = None
         if self._pool is None:
-            self._stop.clear()
+            self._stopped = False
             return
         with uninterrupted():
-            self._stop.set()
+            self._stopped = True
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
-            self._stop.clear()
+            self._stopped = False
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def surely_finite(mean: np.ndarray, peak: float) -> bool:
     peak : float
         The largest norm of a row about a point among them.
     """
-    return bool(float(np.abs(mean).max()) + 2 * peak <= LARGEST)  # NaN is not
+    return math.hypot(*mean.tolist()) + 2 * peak <= LARGEST  # NaN is not
 
 
 def _check_places(X: Any) -> None:
@@ -275,8 +276,9 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
         If the shape does not fit X and n_clusters, or values are not finite.
     """
     centers, dtype = _on_host(centers), result_dtype(X)
-    if not (_is_plain(centers) and centers.dtype == dtype):
+    if not (_is_matrix(centers) and centers.dtype == dtype and np.isfinite(centers).all()):
         centers = check_array(centers, dtype=dtype, order="C", input_name="init")
+    if dtype is np.float64:
         _check_magnitude(centers, "init")
     for axis, wanted, what in (
         (0, n_clusters, "the number of clusters"),
@@ -300,4 +302,4 @@ def check_labels(labels: Any, n_samples: int | None, name: str = "labels") -> np
 
 def _on_host(x: Any) -> Any:
     """An array of whatever package as a NumPy array; anything else, frames and lists, as it is."""
-    return to_host(x) if is_device_array(x) or is_foreign(x) else x
+    return to_host(x) if type(x) is not np.ndarray and (is_device_array(x) or is_foreign(x)) else x

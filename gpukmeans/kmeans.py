@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
@@ -138,7 +137,6 @@ default='k-means++'
         self.device = device
         self.metric = metric
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Cluster the rows of X.
 
@@ -163,6 +161,7 @@ default='k-means++'
         RuntimeError
             If `device` names a CUDA device and none can be used.
         """
+        self._check_parameters()
         with self._all_or_nothing():
             home = home_of(X)
             X, unread = check_form(X, self) if self.metric == "euclidean" else (check_rows(X, estimator=self), False)
@@ -182,23 +181,22 @@ default='k-means++'
             warnings.warn(
                 "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
         given = self._check_init(self.init, X) if self._init_is_array() else None
         device = self._where_to_fit(X, k)
         line = _LINES["lloyd" if k == 1 else self.algorithm] if self.verbose else ""
-        plan, moments = prepare(X, weights, k, device, self.metric)
-        if unread and not surely_finite(moments.mean, moments.peak):
-            check_rows(X, estimator=self)
-        with plan:
+        with prepare(X, weights, k, device, self.metric) as (plan, moments):
+            if unread and not surely_finite(moments.mean, moments.peak):
+                check_rows(X, estimator=self)
             best: Any = None
             for _ in range(n_init):
                 centers = self._initial_centers(X, plan, given, random_state, weights)
                 if self.verbose:
                     print("Initialization complete")
-                tol = float(self.tol) * float(moments.variance.mean())
+                tol = float(self.tol) * float(moments.variance.mean()) if self.tol else 0.0
                 run = lloyd(plan, centers, max_iter=self.max_iter, tol=tol, line=line)
                 if best is None or (run.inertia < best.inertia and not _same_clustering(run, best)):
                     best = run
@@ -223,7 +221,7 @@ default='k-means++'
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
                 f"({self.n_clusters}). Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         dtype = getattr(device.xp, result_dtype(X).__name__)
         self.cluster_centers_ = to_device(device.xp.astype(best.centers, dtype), home)
@@ -236,12 +234,12 @@ default='k-means++'
 
 def _number_of_distinct(labels: np.ndarray, n_clusters: int) -> int:
     """How many clusters have a row; as few rows are looked at as that takes."""
-    seen, step = np.zeros(n_clusters, bool), 1 << 16
+    sizes, step = np.zeros(n_clusters, np.int64), 1 << 16
     for start in range(0, labels.size, step):
-        seen[labels[start : start + step]] = True
-        if seen.all():
+        sizes += np.bincount(labels[start : start + step], minlength=n_clusters)
+        if np.count_nonzero(sizes) == n_clusters:
             break
-    return int(np.count_nonzero(seen))
+    return int(np.count_nonzero(sizes))
 
 
 def _same_clustering(run: Fit, best: Fit) -> bool:

@@ -314,8 +314,7 @@ def _grouped(X: Any, codes: np.ndarray, device: str) -> Iterator[tuple[Any, Any,
     """A plan for the rows, the codes on its device, and the means of the clusters (k, d) float64."""
     k = int(codes.max()) + 1
     place = resolve(device, X, float(n_entries(X)) * k)
-    plan, moments = prepare(X, None, k, place)
-    with plan:
+    with prepare(X, None, k, place) as (plan, moments):
         own = to_device(codes.astype(np.int32), place)
         shape = to_device(np.tile(moments.mean, (k, 1)), place)
         yield plan, own, update_centers(plan.add_up(own), shape, plan.frame.shift)

@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
@@ -154,7 +153,6 @@ default='k-means++'
         self.reassignment_ratio = reassignment_ratio
         self.device = device
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Cluster the rows of X, a batch drawn at random at a time.
 
@@ -178,10 +176,10 @@ default='k-means++'
         RuntimeError
             If `device` names a CUDA device and none can be used.
         """
+        self._check_parameters()
         with self._all_or_nothing():
             return self._fit(check_rows(X, estimator=self), home_of(X), sample_weight)
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Move the centres with one batch; the first one also gives the initial centres.
 
@@ -205,13 +203,16 @@ default='k-means++'
             If `device` names a CUDA device and none can be used.
         """
         first = not hasattr(self, "cluster_centers_")
+        if first:
+            self._check_parameters()
         with self._all_or_nothing():
             return self._partial_fit(check_rows(X, estimator=self, reset=first), home_of(X), sample_weight, first)
 
     def _fit(self, X: Any, home: Device, sample_weight: Any) -> MiniBatchKMeans:
         """Fit on checked rows; the results go home."""
         n, k = X.shape[0], operator.index(self.n_clusters)
-        n_init, init_size = self._check_sizes(n, k)
+        check_n_clusters(n, k)
+        n_init, init_size = self._number_of_runs(3), self._check_sizes(n, k)
         random_state = check_random_state(self.random_state)
         weights = check_weights(sample_weight, X)
         given = check_centers(self.init, X, k) if self._init_is_array() else None
@@ -235,7 +236,9 @@ default='k-means++'
         self._random_state = getattr(self, "_random_state", check_random_state(self.random_state))
         given, init_size = None, 0
         if first:
-            _, init_size = self._check_sizes(X.shape[0], k)
+            check_n_clusters(X.shape[0], k)
+            self._number_of_runs(3)  # for what it warns of
+            init_size = self._check_sizes(X.shape[0], k)
             given = check_centers(self.init, X, k) if self._init_is_array() else None
         with prepare_for_batches(X, weights, k, self._where_to_fit(X, k)) as plan:
             if first:
@@ -250,10 +253,8 @@ default='k-means++'
             self._publish(stream, plan, home, result_dtype(X if first else self.cluster_centers_))
         return self
 
-    def _check_sizes(self, n: int, k: int) -> tuple[int, int]:
-        """How many initialisations, and on how many rows; the batch size is kept."""
-        check_n_clusters(n, k)
-        n_init = self._number_of_runs(3)
+    def _check_sizes(self, n: int, k: int) -> int:
+        """On how many rows to initialise; the batch size is kept."""
         self._batch_size = min(operator.index(self.batch_size), n)
         size = 3 * self._batch_size if self.init_size is None else operator.index(self.init_size)
         if size < k:
@@ -262,10 +263,10 @@ default='k-means++'
                     f"init_size={self.init_size} should be larger than n_clusters={k}. Setting it to "
                     "min(3*n_clusters, n_samples)",
                     RuntimeWarning,
-                    stacklevel=5,
+                    stacklevel=4,
                 )
             size = 3 * k
-        return n_init, min(size, n)
+        return min(size, n)
 
     def _best_start(
         self, X: Any, plan: Plan, given: Any, random_state: Any, weights: Any, n_init: int, init_size: int

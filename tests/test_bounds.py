@@ -57,8 +57,7 @@ KINDS = ["noise", "blobs", "integers", "outlier", "two groups", "symmetric"]
 
 def check_every_iteration(X, C, iterations, weights=None):
     """Lloyd by hand on a plan: the labels of each pass against brute force; how many rows were searched."""
-    plan, _ = prepare(X, weights, len(C), CPU)
-    with plan:
+    with prepare(X, weights, len(C), CPU) as (plan, _):
         centers = C.astype(np.float64)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(gpukmeans._bounds, "_SETTLED", 2.0)  # begin at once, however many rows move
@@ -313,10 +312,9 @@ def test_rows_of_held_blocks_are_not_looked_at(monkeypatch):
     rng = np.random.default_rng(8)
     X = np.concatenate([rng.normal(size=(4096, 2)) + 20 * c for c in range(8)]).astype(np.float32)
     monkeypatch.setattr(gpukmeans._bounds, "_SETTLED_FEW", 2.0)
-    plan, _ = prepare(X, None, 8, CPU)
     centers = X[2048::4096].astype(np.float64)
     passes = noted(monkeypatch)
-    with plan:
+    with prepare(X, None, 8, CPU) as (plan, _):
         for iteration in range(6):
             step = plan.step(centers)
             plan.keep(step, step.changed)

@@ -412,6 +412,42 @@ def compare_lines(name: str, settings: dict[str, Any], weights: Any, capsys: Any
     return printed[0]
 
 
+# --- checks of parameters -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_checks_of_parameters_can_be_skipped(name):
+    """scikit-learn's configuration says so for everybody's estimators."""
+    for K in both(name):
+        strange = K(2, verbose=0.0, random_state=0)
+        with pytest.raises(ValueError, match="'verbose'"):
+            strange.fit(X)
+        with sklearn.config_context(skip_parameter_validation=True):
+            assert strange.fit(X).labels_.size == len(X)
+
+
+def test_parameters_are_checked_with_the_first_batch_only():
+    for K in both("MiniBatchKMeans"):
+        model = K(2, random_state=0, verbose=0.0)
+        with pytest.raises(ValueError, match="'verbose'"):
+            model.partial_fit(X)
+        model.set_params(verbose=0).partial_fit(X)
+        assert model.set_params(verbose=0.0).partial_fit(X) is model
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    "strange", [{"init": X[:2], "n_init": 3}, {"n_clusters": 1, "algorithm": "elkan"}, {"init_size": 1}]
+)
+def test_warnings_point_at_the_call(name, strange):
+    model = getattr(gpukmeans, name)(n_clusters=2, random_state=0)
+    if not set(strange) <= set(model.get_params()):
+        pytest.skip("it has no such parameter")
+    with pytest.warns(RuntimeWarning) as caught:
+        model.set_params(**strange).fit(X)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 # --- metadata -------------------------------------------------------------------------------------
 
 

@@ -22,11 +22,6 @@ BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 WEIGHTED = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 
 
-def plan_of(cp, X, k, weights=None):
-    x = cp.asarray(X)
-    return prepare(x, weights, k, home_of(x))[0]
-
-
 def is_fused(X, k):
     return passes.fused(X.shape[1], k, X.itemsize, X.itemsize) is not None
 
@@ -34,7 +29,8 @@ def is_fused(X, k):
 def check_step(cp, X, C, weights=None):
     """One step and the centres it leads to, against brute force; the step, and the centres."""
     k = len(C)
-    with plan_of(cp, X, k, weights) as plan:
+    x = cp.asarray(X)
+    with prepare(x, weights, k, home_of(x)) as (plan, _):
         centers = cp.asarray(C, dtype=cp.float64)
         step = plan.step(centers)
         moved, facts = plan.operations.move_centers(step, centers, plan.frame)

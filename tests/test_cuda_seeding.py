@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.cuda, kernels]
 def start(cp, X, w=None, k=12, tile=256):
     """A seeding of rows on the device, and its scale."""
     X = X if isinstance(X, cp.ndarray) else cp.asarray(X)
-    plan, _ = prepare(X, w, k, resolve("auto", X))
     assert find("seeding", X) is plus_plus.Seeding
-    return plus_plus.Seeding(plan.rows, plan.weights, plan.frame, k, tile, None, None), plan.frame.scale
+    with prepare(X, w, k, resolve("auto", X)) as (plan, _):
+        return plus_plus.Seeding(plan.rows, plan.weights, plan.frame, k, tile, None, None), plan.frame.scale
 
 
 def far_apart(cp, monkeypatch, X, axis):

@@ -55,8 +55,7 @@ MAKERS = [uniform, grid, far_groups, some_far, bisectors]
 def test_labels_are_the_nearest_centres(isa, dtype, make, k, d):
     rng = np.random.default_rng([d, k])
     X, centers = (values.astype(dtype) for values in make(rng, 5003, d, k))
-    plan, _ = prepare(X, None, k, CPU)
-    with plan:
+    with prepare(X, None, k, CPU) as (plan, _):
         labels = plan.assign(centers.astype(np.float64)).copy()
     assert np.array_equal(labels, brute(X, centers))
 
@@ -74,8 +73,7 @@ def test_with_bounds_labels_are_the_same(isa, monkeypatch, make, d, k, dtype):
     fits = []
     for kept in (True, False):
         monkeypatch.setattr("gpukmeans._pruning.worth_keeping", lambda d, k, kept=kept: kept)
-        plan, _ = prepare(X, None, k, CPU)
-        with plan:
+        with prepare(X, None, k, CPU) as (plan, _):
             fits.append(lloyd(plan, init, max_iter=30, tol=0.0, line=""))
         assert (plan.pruning.bounds is not None) == kept
     for one, other in zip(*fits, strict=True):
@@ -88,9 +86,8 @@ def test_hardly_a_row_is_decided_in_float64(isa, offset):
     rng = np.random.default_rng(0)
     X = rng.random((60_000, 2), dtype=np.float32)
     X[:30] += np.float32(offset)
-    plan, _ = prepare(X, None, 64, CPU)
-    request = Request(X, None, plan.frame, X[:64].astype(np.float64), plan.labels, "nothing", None, None, False)
-    with plan:
+    with prepare(X, None, 64, CPU) as (plan, _):
+        request = Request(X, None, plan.frame, X[:64].astype(np.float64), plan.labels, "nothing", None, None, False)
         found = plan.operations.search_pass(request, plan._workers)
     assert found.doubtful < 10
 
@@ -100,8 +97,7 @@ def test_centres_whose_squares_overflow(isa, rows, centres):
     """They are no copies of each other, though all of their norms are infinite."""
     X = np.random.default_rng(0).random((500, 2)) * rows
     centers = np.array([[1.0, 1.0], [0.5, 0.5], [0.25, 2.0]]) * centres
-    plan, _ = prepare(X, None, 3, CPU)
-    with plan:
+    with prepare(X, None, 3, CPU) as (plan, _):
         assert np.array_equal(plan.assign(centers), brute(X, centers))
 
 
@@ -114,8 +110,7 @@ def test_centres_are_told_apart(isa, dtype, d, k, metric):
     X = rng.normal(size=(400, d)).astype(dtype)
     centers = rng.normal(size=(k, d)) + 30
     centers[-1] = centers[0]
-    plan, _ = prepare(X, None, k, CPU, metric)
-    with plan:
+    with prepare(X, None, k, CPU, metric) as (plan, _):
         centers = plan.place(centers)
         found = plan.pruning.separations(centers, plan.frame)
     squared = ((centers[:, None] - centers) ** 2).sum(axis=2)

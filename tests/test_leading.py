@@ -106,8 +106,7 @@ def test_any_number_of_rows(always, told, n):
     rng = np.random.default_rng(n)
     X = embeddings(rng, n, 20, 4).astype(np.float32)
     centers = embeddings(rng, 12, 20, 4)
-    plan, _ = prepare(X, None, 12, CPU)
-    with plan:
+    with prepare(X, None, 12, CPU) as (plan, _):
         assert np.array_equal(plan.assign(centers), brute(X, centers))
     assert told[0][0] is not None
 
@@ -116,8 +115,7 @@ def test_ties_go_to_the_lowest_index(always, told):
     rng = np.random.default_rng(1)
     X = rng.integers(-1, 2, (3000, 12)).astype(np.float32)
     centers = rng.integers(-1, 2, (300, 12)).astype(float)  # with copies
-    plan, _ = prepare(X, None, 300, CPU)
-    with plan:
+    with prepare(X, None, 300, CPU) as (plan, _):
         assert np.array_equal(plan.assign(centers), brute(X, centers))
     assert told[0][0] is not None
 

@@ -21,8 +21,7 @@ from gpukmeans._threads import Workers
 
 
 def plan_and_step(X, centers, weights=None):
-    plan, _ = prepare(X, weights, len(centers), CPU)
-    with plan:
+    with prepare(X, weights, len(centers), CPU) as (plan, _):
         step = plan.step(centers)
         return plan, step if step.partial else step._replace(partial=side_by_side(step.lanes))
 
@@ -71,8 +70,7 @@ def test_moves_cost_the_sums_no_digits(d, weighted, most, monkeypatch):
     rng = np.random.default_rng(d)
     X = 10 ** np.linspace(6, -3, 3000)[:, None] * rng.uniform(0.5, 1, size=(3000, d))
     w = rng.random(3000) if weighted else None
-    plan, _ = prepare(X, w, 2, CPU)
-    with plan:
+    with prepare(X, w, 2, CPU) as (plan, _):
         for other in 10.0 ** np.arange(6.5, -3, -0.5):
             centers = np.stack([np.zeros(d), np.full(d, other)])
             step = plan.step(centers)
@@ -286,16 +284,14 @@ def test_iterations_in_one_call_are_those_one_by_one(monkeypatch, kind, dtype, m
 )
 def test_a_call_goes_on_by_itself_until_something_has_to_be_decided(kind, most, tol, done):
     X, centers = rows_and_start(np.random.default_rng(3), kind)
-    plan, _ = prepare(X.astype(np.float32), None, 30, CPU)
-    with plan:
+    with prepare(X.astype(np.float32), None, 30, CPU) as (plan, _):
         step = plan.step(centers, most, tol)
         assert step.done == (done if plan.operations.loop else 0)
 
 
 def test_a_call_ends_where_bounds_begin():
     X, centers = rows_and_start(np.random.default_rng(3), "rows")
-    plan, _ = prepare(X.astype(np.float32), None, 30, CPU)
-    with plan:
+    with prepare(X.astype(np.float32), None, 30, CPU) as (plan, _):
         step = plan.step(centers, 300, 0.0)
     assert step.done < 299
     if plan.operations.loop:

@@ -52,12 +52,13 @@ def data(kind, n, d, dtype, seed=0):
 
 def passes(X, w, k=12, tile=256, workers=None, kernel=True):
     """Potentials and masses of a seeding with fixed choices, for k centres of which every other is new."""
-    plan, _ = prepare(X, w, k, resolve("cpu", X, X.size * k))
+    with prepare(X, w, k, resolve("cpu", X, X.size * k)) as (plan, _):
+        frame = plan.frame
     cls = find("seeding", X) if kernel else _distances.Seeding
     assert cls is (compiled.Seeding if kernel else _distances.Seeding)
     workers = workers or Workers(1)
     lanes = [[(a, min(a + 1024, len(X)))] for a in range(0, len(X), 1024)]
-    seeding = cls(X, w, plan.frame, k, tile, lanes, workers)
+    seeding = cls(X, w, frame, k, tile, lanes, workers)
     tiles = np.arange(-(-len(X) // tile))[::-1].copy()
     rng, winner, out = np.random.default_rng(5), None, []
     for _ in range(k):
@@ -66,7 +67,7 @@ def passes(X, w, k=12, tile=256, workers=None, kernel=True):
         winner = candidates[1:2]
         out.append(seeding.masses(tiles, winner))
     workers.close()
-    return out, plan.frame.scale
+    return out, frame.scale
 
 
 def brute(X, w, scale, k=12, tile=256):
@@ -137,10 +138,11 @@ def test_draws_are_those_of_the_array_body(kind, n):
     X = data(kind, n, 3, np.float64)
     w = np.random.default_rng(1).integers(0, 2, n) * 1.0 + (np.arange(n) == n - 1)
     uniforms = np.concatenate([[0.0, 1.0, np.nextafter(1.0, 0)], np.random.default_rng(2).random(200)])
-    plan, _ = prepare(X, w, 4, resolve("cpu", X, n))
+    with prepare(X, w, 4, resolve("cpu", X, n)) as (plan, _):
+        frame = plan.frame
     drawn = []
     for cls in (compiled.Seeding, _distances.Seeding):
-        seeding = cls(X, w, plan.frame, 4, 256, [[(0, n)]], Workers(1))
+        seeding = cls(X, w, frame, 4, 256, [[(0, n)]], Workers(1))
         first, second = np.array([n // 2]), np.array([0])
         masses = seeding.lower(None, first)[:, 0]
         drawn.append([seeding.draw(first, masses, uniforms), seeding.lower(first, second)])

@@ -274,9 +274,8 @@ def test_sums_of_moved_rows_are_the_sums_of_all(kernels, weighted, metric):
     X = rows_of(500, 60, 0.2)
     X = X[np.diff(X.indptr) > 0]
     w = np.random.default_rng(0).random(X.shape[0]) * (np.arange(X.shape[0]) % 3 > 0) if weighted else None
-    plan, _ = prepare(X, w, 5, CPU, metric)
     rng = np.random.default_rng(1)
-    with plan:
+    with prepare(X, w, 5, CPU, metric) as (plan, _):
         lanes = None
         for add in ("begin", "moves", "moves"):
             centers = rng.random((5, 60))

@@ -25,6 +25,7 @@ from . import cpu, cuda
 logger = logging.getLogger("gpukmeans")
 
 OPERATIONS = (
+    "reference",
     "moments",
     "nearest",
     "accumulate",
@@ -47,7 +48,7 @@ OPERATIONS = (
 
 # Operations that the others do, one by one, where there is no kernel for them, and one that only sparse rows have
 # a kernel for.
-_OPTIONAL = ("accumulate_moves", "draw_pass", "move_centers", "learn", "loop", "squared_to_all")
+_OPTIONAL = ("reference", "accumulate_moves", "draw_pass", "move_centers", "learn", "loop", "squared_to_all")
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
 _WHOLE = {
@@ -61,7 +62,7 @@ _WHOLE = {
 }
 
 # Kernels that read the rows where they lie, or that would move centres off the unit sphere.
-_OF_ARRAYS = ("seeding", "distance_sums", "draw_pass", "move_centers", "learn", "loop")
+_OF_ARRAYS = ("reference", "seeding", "distance_sums", "draw_pass", "move_centers", "learn", "loop")
 
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 

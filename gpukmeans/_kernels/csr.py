@@ -21,6 +21,7 @@ import numpy as np
 
 from .._frame import FAR, Frame, Lanes, Request, Searched, first_of_each
 from .._rows import SparseRows, dense
+from .._sums import Moments, moments_from
 from .._threads import Workers, Workspace
 from . import choice, cpu, csr_scipy
 
@@ -122,8 +123,8 @@ def _add(
     _each([(a, min(a + step, k)) for a in range(0, k, step)], group, workers)
 
 
-def moments_pass(rows: SparseRows, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray, float]:
-    """Sum (d,), sum of squares (d,) and largest norm of the rows."""
+def moments_pass(rows: SparseRows, frame: Frame, workers: Workers) -> Moments:
+    """See `Plan.moments`."""
     first, second, longest = np.zeros(rows.shape[1]), np.zeros(rows.shape[1]), 0.0
     for a, b in parts(rows):
         block = rows[a:b, :]
@@ -132,7 +133,7 @@ def moments_pass(rows: SparseRows, frame: Frame, workers: Workers) -> tuple[np.n
         x *= x
         second += np.bincount(block.indices, x, d)
         longest = max(longest, float(csr_scipy.by_row(x, block.indptr).max()))
-    return first, second, float(np.sqrt(longest))
+    return moments_from(rows.shape[0], frame.shift, first, second, float(np.sqrt(longest)))
 
 
 def own_pass(

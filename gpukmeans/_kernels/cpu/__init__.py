@@ -15,7 +15,17 @@ import numpy as np
 
 INSTRUCTION_SETS = ("avx512", "avx2", "plain", "neon")  # of all machines together
 
-_PASSES = ("search_pass", "draw_pass", "add_pass", "moments_pass", "own_pass", "move_centers", "learn", "loop")
+_PASSES = (
+    "reference",
+    "search_pass",
+    "draw_pass",
+    "add_pass",
+    "moments_pass",
+    "own_pass",
+    "move_centers",
+    "learn",
+    "loop",
+)
 
 
 @cache
@@ -58,11 +68,10 @@ def serves(op: str, array: np.ndarray) -> bool:
 
 def taken_as_they_are(rows: Any) -> bool:
     """Whether the kernels read these rows where they lie."""
-    if not isinstance(rows, np.ndarray):
+    if not isinstance(rows, np.ndarray) or rows.dtype not in (np.float32, np.float64):
         return False
-    size = rows.itemsize
-    whole = all(step % size == 0 for step in rows.strides)
-    return rows.dtype in (np.float32, np.float64) and rows.dtype.isnative and rows.flags.aligned and whole
+    flags, size = rows.flags, rows.itemsize
+    return flags.carray or (flags.aligned and all(step % size == 0 for step in rows.strides))
 
 
 def __getattr__(name: str) -> Any:

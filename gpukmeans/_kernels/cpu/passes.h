@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include "arrays.h"
 #include "crew.h"
+#include "reference.h"
 
 namespace gpukmeans {
 namespace {
@@ -167,6 +169,21 @@ class MomentsPass : public Pass {
     const ByRow &kernels_;
     Moments moments_;
 };
+
+// What MomentsPass has found, all lanes together; returns the largest norm. See _sums.moments_from.
+double moments(In<double> first, In<double> second, In<double> largest, i64 n, In<double> shift, Out<double> mean,
+               Out<double> variance) {
+    const i64 lanes = static_cast<i64>(first.shape(0)), d = static_cast<i64>(first.shape(1));
+    for (i64 q = 0; q < d; q++) {
+        double sum = 0, squares = 0;
+        for (i64 lane = 0; lane < lanes; lane++)
+            sum += first.data()[lane * d + q], squares += second.data()[lane * d + q];
+        const double offset = sum / static_cast<double>(n);
+        mean.data()[q] = shift.data()[q] + offset;
+        variance.data()[q] = std::max(squares / static_cast<double>(n) - offset * offset, 0.0);
+    }
+    return std::sqrt(*std::max_element(largest.data(), largest.data() + lanes));
+}
 
 class OwnPass : public Pass {
   public:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._frame import Frame, Lanes, Request, Searched, trust
+from ..._frame import Frame, Lanes, Request, Searched, sample_step, trust
+from ..._sums import Moments
 from ..._threads import Workers
 from . import native, taken_as_they_are
 
@@ -174,15 +175,26 @@ def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k
     return lanes
 
 
-def moments_pass(rows: np.ndarray, frame: Frame, workers: Workers) -> tuple[np.ndarray, np.ndarray, float]:
-    """Sum (d,), sum of squares (d,) and largest norm of the rows about the shift."""
+def reference(points: np.ndarray, single: bool) -> tuple[np.ndarray, float]:
+    """See `_frame.reference`."""
+    step = sample_step(*points.shape)
+    if not taken_as_they_are(points):
+        with np.errstate(all="ignore"):
+            points, step = np.ascontiguousarray(points[::step], np.float64), 1
+    near = np.empty(points.shape[1])
+    return near, native().reference(points, step, single, near)
+
+
+def moments_pass(rows: np.ndarray, frame: Frame, workers: Workers) -> Moments:
+    """See `Plan.moments`."""
     edges = lane_edges(rows, 1)
-    first, second = np.zeros((2, edges.size - 1, rows.shape[1]))
-    largest = np.zeros(edges.size - 1)
+    lanes, d = edges.size - 1, rows.shape[1]
+    first, second, largest = np.zeros((lanes, d)), np.zeros((lanes, d)), np.zeros(lanes)
     by_lane = {"first": first, "second": second, "largest": largest}
     _run("MomentsPass", rows, edges, {"shift": frame.shift}, {}, by_lane, workers)
-    with np.errstate(all="ignore"):  # values are checked by what comes out
-        return first.sum(axis=0), second.sum(axis=0), float(np.sqrt(largest.max()))
+    mean, variance = np.empty(d), np.empty(d)
+    peak = native().moments(first, second, largest, rows.shape[0], frame.shift, mean, variance)
+    return Moments(mean, variance, peak)
 
 
 def own_pass(
