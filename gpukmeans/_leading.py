@@ -42,7 +42,7 @@ _LOOKED_FOR, _BEGUN, _PART = 12, 1e8, 0.1
 # What it costs to measure one of so many features, and so many features more for each centre; to look at a bound
 # beyond its product. In products of a search.
 _MEASURED, _A_MEASURE, _LOOKED_AT = 20, 60, 12
-_WORTH = 0.8  # of the cost of a search: what directions may cost at most
+_WORTH = 0.55  # of the products of a search, most of which are rounded and cost less: what directions may cost at most
 _TRIES = (4, 16)  # centres that are measured for a row at most: for few and for many clusters
 _AGAIN = 4  # times as many passes as there were before the next search for directions
 _FEW = 16  # passes that search fewer than one row in so many tell nothing

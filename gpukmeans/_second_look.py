@@ -23,8 +23,10 @@ _MOVERS = (0, 4, 8, 16, 32, 64)  # numbers of them that are tried, up to a part 
 _PART = 8
 _SAMPLE = 512  # ... on so many rows
 
-# What a look costs: for a feature of the row, for each of its features where there are movers, for a row. In products.
+# What a look costs: for a feature of the row, for each of its features where there are movers, for a row. In products,
+# of which a search costs less: most of its are rounded (`coarse.h` of the compiled kernels).
 _FEATURE, _PACKED, _ROW = 20, 16, 2500
+_SEARCH = 0.7
 _WORTH = 0.04  # of a search: what it has to save for a row that fails
 
 
@@ -73,7 +75,7 @@ def second_look(
         look = Look(_rest(tests.spread, moved, order[:number]), order[:number])
         other = np.minimum(least - look.rest[own], distances[:, :number].min(axis=1, initial=np.inf))
         held = (now < other) | (now - tests.drift[own] < tests.near[own])
-        saved = held.mean() * d * k - _ROW - _FEATURE * d - (number and (number + _PACKED) * d)
+        saved = held.mean() * _SEARCH * d * k - _ROW - _FEATURE * d - (number and (number + _PACKED) * d)
         if saved > most:
             best, most = look, saved
     return best

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(native() is None, reason="no compiled kernels")
 # Rows of a tile are 3 or 4 registers of 2 to 16 elements; of a chunk of seeding, 64; of a block of silhouettes, 64.
 ROWS = [1, 2, 5, 6, 7, 11, 12, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 4095, 4097]
 # Features and centres that lead to each way of searching: by differences, by dot products, by tiles.
-SHAPES = [(1, 1), (2, 7), (4, 65), (5, 3), (17, 64), (31, 5), (32, 16), (33, 2), (100, 33)]
+SHAPES = [(1, 1), (2, 7), (4, 65), (5, 3), (17, 64), (31, 5), (32, 16), (33, 2), (25, 17), (100, 33)]
 
 
 def everything(X, k, weights):

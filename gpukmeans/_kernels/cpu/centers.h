@@ -1,7 +1,7 @@
 // Centres: made ready for a pass, and moved by the sums of one.
 #pragma once
 
-#include "tiles.h"
+#include "coarse.h"
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
@@ -39,7 +39,7 @@ inline i64 slots_for(i64 k) {
 template <class T> i64 targets_bytes(i64 k, i64 d) {
     const i64 line = is_few(d) ? line_size(d) : 0;
     const i64 bytes = 8 * (d + 3 * k) + 4 * slots_for(k) + static_cast<i64>(sizeof(T)) * k * (d + 1 + line);
-    return bytes + 8 * 64; // each piece begins at a register
+    return bytes + 8 * 64 + coarse_bytes<T>(k, d); // each piece begins at a register
 }
 
 // Centres (k, d), in original coordinates, made ready for a pass.
@@ -51,6 +51,8 @@ Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, do
     i32 *slots = pieces.take<i32>(slots_for(k));
     T *groups = pieces.take<T>(k * d), *group_norms = pieces.take<T>(k);
     T *lines = is_few(d) ? pieces.take<T>(k * line_size(d)) : nullptr;
+    CoarseTargets coarse{};
+    if (coarse_pays<T>(k, d)) coarse = {pieces.take<i32>(k * pairs_of(d)), pieces.take<float>(k), pieces.take<float>(k)};
     auto localize = [&](i64 j) {
         for (i64 q = 0; q < d; q++) local[q] = (centers[j * d + q] - frame.shift[q]) * frame.scale;
     };
@@ -73,9 +75,10 @@ Targets make_targets(const double *centers, const Frame &frame, i64 k, i64 d, do
     for (i64 j = 0; j < k; j++) {
         localize(j);
         arrange<T>(local, norms[j], j, k, d, groups, group_norms);
+        if (coarse.pairs) arrange_coarse(local, norms[j], j, k, d, coarse);
         if (lines) arrange_line<T>(local, norms[j], j, d, lines);
     }
-    return {k, centers, groups, group_norms, lines, copied, trust, root(reach < far_norm ? reach : far_norm)};
+    return {k, centers, groups, group_norms, lines, copied, trust, root(reach < far_norm ? reach : far_norm), coarse};
 }
 
 // --- moved ----------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ template <class Row, class T> class Leader {
     static constexpr int L = lanes<T>, V = row_vectors;
 
   public:
+    static constexpr i64 rows = B;
+
     Leader(const Search &s, const Packer<Row, T> &packer, Pieces &pieces)
         : s_(s), packer_(packer), d_(s.rows.d), k_(s.targets.k), rank_(s.leading.rank), tries_(s.leading.tries),
           chunk_(smallest(k_, largest(group, (128 << 10) / (B * static_cast<i64>(sizeof(T))) / group * group))) {
@@ -51,7 +53,7 @@ template <class Row, class T> class Leader {
     }
 
     // Looks at the rows p and following of a batch, up to a tile.
-    void search(const Batch &batch, i64 p) {
+    bool search(const Batch &batch, i64 p) {
         packer_.pack(batch, p, x_, size_);
         project();
         const i64 m = smallest(B, batch.m - p);
@@ -65,6 +67,7 @@ template <class Row, class T> class Leader {
             measure_others(j, count, m);
         }
         for (i64 r = 0; r < m; r++) end(r);
+        return true;
     }
 
     // Of the rows of the tile: the nearest centre; whether that is open; and, if not, how far it is at most, and any

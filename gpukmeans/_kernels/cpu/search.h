@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bounds.h"
+#include "coarse.h"
 #include "leading.h"
 #include "look.h"
 #include "narrow.h"
@@ -41,7 +42,7 @@ template <class Row, class T> class Lane {
           centers_(static_cast<const T *>(s.targets.groups)), norms_(static_cast<const T *>(s.targets.norms)),
           room_(cut_.batch + tile_rows<T>), pieces_{reinterpret_cast<std::uintptr_t>(scratch)},
           packer_(s, pieces_, scratch), bounds_(s, pieces_, room_, scratch), looker_(s, packer_, bounds_, pieces_),
-          leader_(s, packer_, pieces_) {
+          leader_(s, packer_, pieces_), coarse_(s, packer_, pieces_) {
         packing_ = packing_for<T>(s.targets);
         line_ = pieces_.take<T>(d_);
         x_ = pieces_.take<T>(room_ * d_);
@@ -54,8 +55,8 @@ template <class Row, class T> class Lane {
         else
             fresh_ = found_.at; // already of that width
         which_ = pieces_.take<i64>(largest(filter_rows, room_) + 2 * lanes<i64>);
-        ahead_ = pieces_.take<i32>(leads() ? filter_rows : 0);
-        changed_rows_ = pieces_.take<i32>(largest(leads() ? filter_rows : 0, room_) + lanes<i32>);
+        ahead_ = pieces_.take<i32>(goes_ahead() ? filter_rows : 0);
+        changed_rows_ = pieces_.take<i32>(largest(goes_ahead() ? filter_rows : 0, room_) + lanes<i32>);
         adder_ = pieces_.take<char>(adder_bytes(k_, d_));
     }
 
@@ -71,14 +72,15 @@ template <class Row, class T> class Lane {
   private:
     template <class Adder> void run_with(i64 lane, Adder &&adder) {
         if (s_.inertia) inertia_ = s_.inertia[lane];
-        const i64 range = s_.bounds.filter || leads() ? filter_rows : cut_.batch;
+        const i64 range = s_.bounds.filter || goes_ahead() ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
             for (i64 i = a; !s_.labelled && i < b; i++) s_.labels[i] = -1;
             const i64 m = s_.bounds.filter ? failing(a, b) : b - a;
             const Batch range_of{a, m, s_.bounds.filter ? which_ : nullptr};
-            if (leads()) {
-                lead(range_of, b - a);
+            if (goes_ahead()) {
+                if (leads()) go_ahead(leader_, range_of, b - a);
+                else go_ahead(coarse_, range_of, b - a);
                 relabel({a, b - a, nullptr}, ahead_, adder);
             } else
                 in_batches(range_of, [&](const Batch &batch) {
@@ -103,26 +105,30 @@ template <class Row, class T> class Lane {
 
     bool leads() const { return s_.leading.rank > 0; }
 
+    // Whether most rows may be decided by less than a search in tiles.
+    bool goes_ahead() const { return leads() || coarse_.pays(); }
+
     // Rows in batches.
     template <class Use> void in_batches(const Batch &rows, Use use) const {
         for (i64 i = 0; i < rows.m; i += cut_.batch)
             use(Batch{rows.first + i, smallest(cut_.batch, rows.m - i), rows.which ? rows.which + i : nullptr});
     }
 
-    // Finds the labels of a range by leading directions, and those that these leave open as ever: into `ahead_`.
-    void lead(const Batch &rows, i64 size) {
+    // Finds the labels of a range by leading directions or coarsely, and those that this leaves open as ever: into
+    // `ahead_`.
+    template <class Ahead> void go_ahead(Ahead &by, const Batch &rows, i64 size) {
         const i64 a = rows.first;
         for (i64 i = 0; i < size; i++) ahead_[i] = s_.labels[a + i];
         i64 open = 0;
-        for (i64 p = 0; p < rows.m; p += tile_rows<T>) {
-            const Batch tile{a + p, smallest(tile_rows<T>, rows.m - p), rows.which ? which_ + p : nullptr};
-            leader_.search(rows, p);
-            if (s_.bounds.upper) bounds_.write(tile, leader_.labels(), leader_.upper(), leader_.other());
+        for (i64 p = 0; p < rows.m; p += by.rows) {
+            const Batch tile{a + p, smallest(by.rows, rows.m - p), rows.which ? which_ + p : nullptr};
+            const bool looked = by.search(rows, p);
+            if (looked && s_.bounds.upper) bounds_.write(tile, by.labels(), by.upper(), by.other());
             for (i64 r = 0; r < tile.m; r++) { // what is listed anew has been read
                 const i64 i = tile.row(r);
-                ahead_[i - a] = leader_.labels()[r];
+                if (looked) ahead_[i - a] = by.labels()[r];
                 which_[open] = i;
-                open += leader_.is_open(r);
+                open += !looked || by.is_open(r);
             }
         }
         open_ += open;
@@ -387,6 +393,7 @@ template <class Row, class T> class Lane {
     RowBounds bounds_;
     Looker<Row, T> looker_;
     Leader<Row, T> leader_;
+    Coarse<Row, T> coarse_;
     Packing<T> packing_;
     i64 waits_ = 0; // batches that are not tried the packed way
     T *line_, *x_, *limit_, *upper_, *other_;

@@ -23,6 +23,13 @@ struct Frame {
     double scale;        // a power of two
 };
 
+// Centres rounded to 16-bit integers, see coarse.h.
+struct CoarseTargets {
+    i32 *pairs;     // (k, pairs of features), in groups; or null
+    float *factors; // (k,): -2 |c| / levels
+    float *norms;   // (k,): |c|^2
+};
+
 // Centres made ready for a pass; T is the type that distances are computed in.
 struct Targets {
     i64 k;
@@ -33,6 +40,7 @@ struct Targets {
     const double *copied; // (k,): 1 where another centre is the same
     double trust;         // relative error of a fast distance, see _frame.trust
     double reach;         // the largest |c|, local
+    CoarseTargets coarse;
 };
 
 // Centres seen along a few directions of the data, see _leading.py; T is the type that distances are computed in.
