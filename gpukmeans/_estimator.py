@@ -6,8 +6,6 @@ import copy
 import logging
 import operator
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
@@ -54,22 +52,15 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _validate_params(self):
         """scikit-learn's check, once for the same values: it takes as long as a small fit."""
         values = [getattr(self, name) for name in self._parameter_constraints]
-        if all(type(value) in _PLAIN for value in values):
+        types = set(map(type, values))
+        if types <= _PLAIN:
+            if np.ndarray in types:
+                values = [_ANY_ARRAY if type(value) is np.ndarray else value for value in values]
             try:
-                return _accept(type(self), *(_ANY_ARRAY if type(value) is np.ndarray else value for value in values))
+                return _accept(type(self), *values)
             except ValueError:  # not allowed: then in its words
                 pass
         super()._validate_params()
-
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """A fit that fails inside leaves the estimator as it was."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:  # Ctrl-C as well
-            self.__dict__ = before
-            raise
 
     def _where_to_fit(self, X: Any, k: int) -> Device:
         """The device for these rows; the log is told of it."""
@@ -242,9 +233,23 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         return tags
 
 
+class AllOrNothing:
+    """A context that leaves an estimator as it was if anything fails inside, or is interrupted."""
+
+    def __init__(self, estimator: Any) -> None:
+        self._estimator, self._before = estimator, estimator.__dict__.copy()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, error: Any, *_: Any) -> None:
+        if error is not None:
+            self._estimator.__dict__ = self._before
+
+
 # Types whose values are remembered once they have been checked: they hold no memory of the caller's. Arrays are all
 # the same to the constraints, and something stands for them.
-_PLAIN = (int, float, str, bool, type(None), np.ndarray)
+_PLAIN = {int, float, str, bool, type(None), np.ndarray}
 _ANY_ARRAY = ()
 
 

@@ -102,7 +102,7 @@ class Searched(NamedTuple):
     doubtful: Any  # rows that fast distances could not decide, likewise
     searched: int  # rows that no bound held to their centres
     inertia: Any  # float, or on the device
-    left: int = 0  # rows searched that the leading directions did not decide
+    left: int = 0  # rows searched that neither leading directions nor coarse products decided
     done: int = 0  # iterations that came before this pass, if the kernel went on by itself,
     centers: Any = None  # and the centres of this one
 

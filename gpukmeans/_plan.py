@@ -228,8 +228,10 @@ class Plan:
         """
         if self.operations.loop is None or self.rows.shape[0] * centers.size > _IN_ONE_CALL:
             return centers, 0, None
-        centers = centers.copy()
-        done, inertia = self.operations.loop(self.rows, self.weights, self.frame, centers, self.labels, max_iter, tol)
+        centers, labels = centers.copy(), np.empty(self.rows.shape[0], np.int32)
+        done, inertia = self.operations.loop(self.rows, self.weights, self.frame, centers, labels, max_iter, tol)
+        if done:
+            self._labels = labels
         return centers, done, inertia
 
     def add_up(self, labels: Any) -> Partial:

@@ -114,7 +114,7 @@ def _scattered(data: Any, indices: Any, edges: np.ndarray, shape: tuple[int, int
 
 def is_sparse(X: Any) -> bool:
     """Whether X is a sparse matrix or array of SciPy or CuPy."""
-    return issparse(X) or is_cupy_sparse(X)
+    return type(X) is not np.ndarray and (issparse(X) or is_cupy_sparse(X))
 
 
 def n_entries(X: Any) -> int:

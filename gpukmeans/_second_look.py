@@ -24,7 +24,7 @@ _PART = 8
 _SAMPLE = 512  # ... on so many rows
 
 # What a look costs: for a feature of the row, for each of its features where there are movers, for a row. In products,
-# of which a search costs less: most of its are rounded (`coarse.h` of the compiled kernels).
+# of which a search costs less: most of its products are rounded (`coarse.h` of the compiled kernels).
 _FEATURE, _PACKED, _ROW = 20, 16, 2500
 _SEARCH = 0.7
 _WORTH = 0.04  # of a search: what it has to save for a row that fails

@@ -276,17 +276,17 @@ def check_centers(centers: Any, X: Any, n_clusters: int) -> np.ndarray:
         If the shape does not fit X and n_clusters, or values are not finite.
     """
     centers, dtype = _on_host(centers), result_dtype(X)
-    if not (_is_matrix(centers) and centers.dtype == dtype and np.isfinite(centers).all()):
+    exact = centers.astype(np.float64, order="C") if _is_matrix(centers) and centers.dtype == dtype else None
+    if exact is None or not np.vdot(exact, exact) <= LARGEST:  # so no value is too large, nor is one not a number
         centers = check_array(centers, dtype=dtype, order="C", input_name="init")
-    if dtype is np.float64:
         _check_magnitude(centers, "init")
-    for axis, wanted, what in (
-        (0, n_clusters, "the number of clusters"),
-        (1, X.shape[1], "the number of features of the data"),
-    ):
-        if centers.shape[axis] != wanted:
-            raise ValueError(f"The shape of the initial centers {centers.shape} does not match {what} {wanted}.")
-    return centers.astype(np.float64, order="C")
+        exact = centers.astype(np.float64, order="C")
+    wanted = n_clusters, X.shape[1]
+    if exact.shape != wanted:
+        axis = int(exact.shape[0] == n_clusters)
+        what = ("the number of clusters", "the number of features of the data")[axis]
+        raise ValueError(f"The shape of the initial centers {exact.shape} does not match {what} {wanted[axis]}.")
+    return exact
 
 
 def check_labels(labels: Any, n_samples: int | None, name: str = "labels") -> np.ndarray:

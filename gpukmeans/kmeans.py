@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from ._device import Device, home_of, result_dtype, to_device, to_host
-from ._estimator import BaseKMeans
+from ._estimator import AllOrNothing, BaseKMeans
 from ._lloyd import Fit, lloyd
 from ._prepare import prepare
 from ._validation import check_form, check_n_clusters, check_rows, check_weights, surely_finite
@@ -162,7 +162,7 @@ default='k-means++'
             If `device` names a CUDA device and none can be used.
         """
         self._check_parameters()
-        with self._all_or_nothing():
+        with AllOrNothing(self):
             home = home_of(X)
             X, unread = check_form(X, self) if self.metric == "euclidean" else (check_rows(X, estimator=self), False)
             try:
@@ -234,11 +234,12 @@ default='k-means++'
 
 def _number_of_distinct(labels: np.ndarray, n_clusters: int) -> int:
     """How many clusters have a row; as few rows are looked at as that takes."""
-    sizes, step = np.zeros(n_clusters, np.int64), 1 << 16
-    for start in range(0, labels.size, step):
-        sizes += np.bincount(labels[start : start + step], minlength=n_clusters)
+    step = 1 << 16
+    sizes = np.bincount(labels[:step], minlength=n_clusters)
+    for start in range(step, labels.size, step):
         if np.count_nonzero(sizes) == n_clusters:
             break
+        sizes += np.bincount(labels[start : start + step], minlength=n_clusters)
     return int(np.count_nonzero(sizes))
 
 

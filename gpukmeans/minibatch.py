@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 
 from ._batches import Draws, Progress, Stream, run
 from ._device import Device, home_of, result_dtype, to_device, to_host
-from ._estimator import BaseKMeans
+from ._estimator import AllOrNothing, BaseKMeans
 from ._lloyd import rounded
 from ._plan import Plan
 from ._prepare import prepare_for_batches
@@ -177,7 +177,7 @@ default='k-means++'
             If `device` names a CUDA device and none can be used.
         """
         self._check_parameters()
-        with self._all_or_nothing():
+        with AllOrNothing(self):
             return self._fit(check_rows(X, estimator=self), home_of(X), sample_weight)
 
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -205,7 +205,7 @@ default='k-means++'
         first = not hasattr(self, "cluster_centers_")
         if first:
             self._check_parameters()
-        with self._all_or_nothing():
+        with AllOrNothing(self):
             return self._partial_fit(check_rows(X, estimator=self, reset=first), home_of(X), sample_weight, first)
 
     def _fit(self, X: Any, home: Device, sample_weight: Any) -> MiniBatchKMeans:

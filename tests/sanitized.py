@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # With its sanitizers g++ takes minutes a file for more than -O1.
 FLAGS = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -g1"
 TESTS = [f"tests/test_{name}.py" for name in ("sanitized", "bounds", "leading", "seeding_kernels")]
+TESTS += [f"tests/test_coarse.py::test_{name}" for name in ("rows_of_any_length", "rows_in_any_memory")]
 
 
 # The editable package comes before PYTHONPATH, so its finder has to go.

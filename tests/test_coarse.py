@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 from test_bounds import KINDS, brute, check_every_iteration, data
@@ -29,6 +31,8 @@ def search(X, centers, tests=None):
 
 
 def is_coarse(isa, dtype):
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
     return isa in ("avx2", "plain") or (isa == "avx512" and dtype == np.float64)
 
 
@@ -156,6 +160,17 @@ def test_with_bounds_labels_are_the_same(isa, monkeypatch, dtype):
     for one, other in zip(*fits, strict=True):
         assert np.array_equal(one, other)
     assert np.array_equal(fits[0].labels, brute(X, fits[0].centers))
+
+
+@BOTH
+@pytest.mark.parametrize(("d", "k"), [(7, 5000), (20, 2000), (40, 1000)])
+def test_more_centres_than_stay_in_cache(isa, dtype, d, k):
+    """Searched coarsely or not, and again by what is left open."""
+    rng = np.random.default_rng(d)
+    X, centers = rng.normal(size=(500, d)), rng.normal(size=(k, d))
+    X[::3] = (centers[:167] + centers[1:168]) / 2  # as near to two of them
+    labels, _ = search(X.astype(dtype), centers.astype(dtype).astype(np.float64))
+    assert np.array_equal(labels, brute(X.astype(dtype), centers.astype(dtype)))
 
 
 @pytest.mark.parametrize("layout", ["F", "strided", "int32", "reversed"])

@@ -443,9 +443,12 @@ def test_warnings_point_at_the_call(name, strange):
     model = getattr(gpukmeans, name)(n_clusters=2, random_state=0)
     if not set(strange) <= set(model.get_params()):
         pytest.skip("it has no such parameter")
-    with pytest.warns(RuntimeWarning) as caught:
-        model.set_params(**strange).fit(X)
-    assert [warning.filename for warning in caught] == [__file__]
+    for learn in ("fit", "partial_fit"):
+        if hasattr(model, learn):
+            with pytest.warns(RuntimeWarning) as caught:
+                getattr(model.set_params(**strange), learn)(X)
+            assert [warning.filename for warning in caught] == [__file__]
+            model = sklearn.clone(model)
 
 
 # --- metadata -------------------------------------------------------------------------------------

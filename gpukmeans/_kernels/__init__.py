@@ -46,8 +46,8 @@ OPERATIONS = (
     "loop",
 )
 
-# Operations that the others do, one by one, where there is no kernel for them, and one that only sparse rows have
-# a kernel for.
+# Operations that are only told of where there is a kernel for them: elsewhere the others do them, one by one, or
+# nothing is gained; and one that only sparse rows have a kernel for.
 _OPTIONAL = ("reference", "accumulate_moves", "draw_pass", "move_centers", "learn", "loop", "squared_to_all")
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.

@@ -18,8 +18,10 @@ NB_MODULE(_native, m) {
           "Lloyd's loop and last assignment: iterations done, and the inertia or, for an iteration left undone, -1.");
     m.def("reference", &reference, "points"_a, "step"_a, "single"_a, "near"_a.noconvert(),
           "A point near the middle of some points; how far those looked at reach from it.");
-    m.def("moments", &moments, "first"_a, "second"_a, "largest"_a, "n"_a, "shift"_a, "mean"_a.noconvert(),
-          "variance"_a.noconvert(), "Of the lanes of a MomentsPass; the largest norm.");
+    m.def("moments", &moments, "rows"_a, "shift"_a, "mean"_a.noconvert(), "variance"_a.noconvert(),
+          "Of the rows of one lane; the largest norm.");
+    m.def("moments_of_lanes", &moments_of_lanes, "first"_a, "second"_a, "largest"_a, "n"_a, "shift"_a,
+          "mean"_a.noconvert(), "variance"_a.noconvert(), "Of the lanes of a MomentsPass; the largest norm.");
     nb::class_<Shared>(m, "Shared").def("stop", &Shared::stop, "Leave out what no thread has begun.");
     nb::class_<Pass, Shared>(m, "Pass")
         .def("run", &Pass::run, nb::call_guard<nb::gil_scoped_release>(), "most"_a = std::numeric_limits<i64>::max(),

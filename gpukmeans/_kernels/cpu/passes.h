@@ -171,18 +171,37 @@ class MomentsPass : public Pass {
 };
 
 // What MomentsPass has found, all lanes together; returns the largest norm. See _sums.moments_from.
-double moments(In<double> first, In<double> second, In<double> largest, i64 n, In<double> shift, Out<double> mean,
-               Out<double> variance) {
-    const i64 lanes = static_cast<i64>(first.shape(0)), d = static_cast<i64>(first.shape(1));
+double sum_up(const Moments &of, i64 lanes, double *mean, double *variance) {
+    const i64 n = of.rows.n, d = of.rows.d;
     for (i64 q = 0; q < d; q++) {
         double sum = 0, squares = 0;
         for (i64 lane = 0; lane < lanes; lane++)
-            sum += first.data()[lane * d + q], squares += second.data()[lane * d + q];
+            sum += of.first[lane * d + q], squares += of.second[lane * d + q];
         const double offset = sum / static_cast<double>(n);
-        mean.data()[q] = shift.data()[q] + offset;
-        variance.data()[q] = std::max(squares / static_cast<double>(n) - offset * offset, 0.0);
+        mean[q] = of.shift[q] + offset;
+        variance[q] = std::max(squares / static_cast<double>(n) - offset * offset, 0.0);
     }
-    return std::sqrt(*std::max_element(largest.data(), largest.data() + lanes));
+    return std::sqrt(*std::max_element(of.largest, of.largest + lanes));
+}
+
+double moments_of_lanes(In<double> first, In<double> second, In<double> largest, i64 n, In<double> shift,
+                        Out<double> mean, Out<double> variance) {
+    const i64 lanes = static_cast<i64>(first.shape(0)), d = static_cast<i64>(first.shape(1));
+    auto writable = [](const In<double> &array) { return const_cast<double *>(array.data()); }; // only read
+    const Moments of{{nullptr, n, d, 0, 0}, shift.data(), nullptr, writable(first), writable(second), writable(largest)};
+    return sum_up(of, lanes, mean.data(), variance.data());
+}
+
+// The same of the rows of one lane, in one call.
+double moments(AnyRows rows, In<double> shift, Out<double> mean, Out<double> variance) {
+    nb::gil_scoped_release released;
+    const Rows of = rows_of(rows);
+    std::vector<double> sums(static_cast<std::size_t>(2 * of.d));
+    double largest = 0;
+    const i64 edges[] = {0, of.n};
+    const Moments found{of, shift.data(), edges, sums.data(), sums.data() + of.d, &largest};
+    by_row_for(rows).moments(found, 0);
+    return sum_up(found, 1, mean.data(), variance.data());
 }
 
 class OwnPass : public Pass {

@@ -136,7 +136,7 @@ def loop(
     max_iter: int,
     tol: float,
 ) -> tuple[int, float | None]:
-    """Lloyd's loop and last assignment in one call and thread; centres and labels are written in place.
+    """Lloyd's loop and last assignment in one call and thread; centres are updated in place, labels written.
 
     Returns
     -------
@@ -189,11 +189,13 @@ def moments_pass(rows: np.ndarray, frame: Frame, workers: Workers) -> Moments:
     """See `Plan.moments`."""
     edges = lane_edges(rows, 1)
     lanes, d = edges.size - 1, rows.shape[1]
+    mean, variance = np.empty(d), np.empty(d)
+    if lanes == 1 and taken_as_they_are(rows):
+        return Moments(mean, variance, native().moments(rows, frame.shift, mean, variance))
     first, second, largest = np.zeros((lanes, d)), np.zeros((lanes, d)), np.zeros(lanes)
     by_lane = {"first": first, "second": second, "largest": largest}
     _run("MomentsPass", rows, edges, {"shift": frame.shift}, {}, by_lane, workers)
-    mean, variance = np.empty(d), np.empty(d)
-    peak = native().moments(first, second, largest, rows.shape[0], frame.shift, mean, variance)
+    peak = native().moments_of_lanes(first, second, largest, rows.shape[0], frame.shift, mean, variance)
     return Moments(mean, variance, peak)
 
 

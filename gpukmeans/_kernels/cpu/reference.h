@@ -13,11 +13,11 @@ namespace {
 
 // What is known of one feature of the points looked at.
 struct Feature {
-    double sum = 0, squares = 0; // of the differences from the mean
+    double sum = 0, squares = 0; // the latter of the differences from the mean
     double low = std::numeric_limits<double>::infinity(), high = -low;
 };
 
-// See _frame.reference: of every step-th point.
+// See _frame.reference: of every step-th point. Of values that are not finite all that is promised is a finite point.
 template <class Row> double reference_of(const Rows &points, i64 step, bool single, double *near) {
     const i64 d = points.d, looked_at = (points.n + step - 1) / step;
     std::vector<Feature> features(static_cast<std::size_t>(d));

@@ -230,7 +230,7 @@ class WholeLoop : public Searches {
         search_.weights = data(weights);
         search_.frame = {shift.data(), scale};
         search_.labels = labels.data();
-        search_.labelled = true;
+        search_.labelled = false;
         search_.add = Add::all;
         search_.sums = {shift.data(), sums_.data(), masses, counts_.data(), rests ? masses + clusters : nullptr};
         search_.facts = facts_.data();

@@ -105,7 +105,7 @@ struct Search {
     const i64 *edges; // (lanes + 1,) rows of each lane
     Sums sums;
     double *inertia;  // (lanes,) or null
-    i64 *facts;       // (lanes, 4): rows with a new label, rows decided again, searched, left open by `leading`
+    i64 *facts;       // (lanes, 4): rows with a new label, rows decided again, searched, left open by `leading` or coarsely
 };
 
 // A copy of the rows in 8-bit integers: (x - shift) * steps, rounded. See seeding.h.
