@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._device import Device, is_single, scope, to_device, to_host
+from ._device import Device, is_single, namespace, scope, to_device, to_host
 from ._distances import operations
 from ._frame import Frame
 from ._plan import Plan
@@ -41,13 +41,13 @@ def prepare(
 
 
 def prepare_for_batches(X: Any, weights: Any, n_clusters: int, device: Device) -> Plan:
-    """A plan for a fit that reads some of the rows only; its frame comes from a sample of them.
+    """A plan for a fit that reads some of the rows only; its reference point comes from a sample of them.
 
-    Rows that are much larger than the sample cost time, not accuracy: direct differences decide them.
+    Its scale does not: a row outside the sample may become a centre, of which no row may come near `_frame.FAR`.
     """
     with scope(device):
         plan, farthest = _about_sample(X, weights, n_clusters, device, "euclidean")
-        plan.frame = plan.frame._replace(scale=_scale(farthest, plan.frame.dtype))
+        plan.frame = plan.frame._replace(scale=_scale(max(farthest, _largest(plan.rows)), plan.frame.dtype))
         return plan
 
 
@@ -85,6 +85,15 @@ def _middle(points: Any, rows: Any) -> tuple[np.ndarray, float]:
 def _origin(rows: SparseRows) -> tuple[np.ndarray, float]:
     """Zero, where sparse rows are looked at from, (d,) float64; and the largest of their entries."""
     return np.zeros(rows.shape[1]), float(abs(rows.data).max()) if rows.data.size else 0.0
+
+
+def _largest(rows: Any) -> float:
+    """The largest magnitude of an entry of dense rows; of sparse ones, `_origin` tells."""
+    if isinstance(rows, SparseRows):
+        return 0.0
+    xp = namespace(rows)
+    high, low = to_host(xp.stack([xp.max(rows), xp.min(rows)])).tolist()  # one small copy
+    return max(float(high), -float(low))
 
 
 def _scale(peak: float, dtype: Any) -> float:

@@ -42,6 +42,24 @@ def same_path(ours, theirs):
     return ours.n_steps_ == theirs.n_steps_ and np.allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-9)
 
 
+@pytest.mark.parametrize("kernels", ["1", "numpy", "0"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e9, 5e15, 1e17])
+@pytest.mark.parametrize("d", [8, 32])
+def test_a_row_far_from_all_that_are_sampled(monkeypatch, d, size, dtype, kernels):
+    """It is a centre of its own, of which it is the nearest row."""
+    monkeypatch.setenv("GPUKMEANS_KERNELS", kernels)
+    X = np.random.default_rng(0).normal(size=(5000, d))
+    X[1234] = size  # the reference point comes from every ninth row
+    X = X.astype(dtype)
+    init = X[[*range(19), 1234]]
+    model = MiniBatchKMeans(20, init=init, n_init=1, random_state=0, max_iter=3).fit(X)
+    squared = ((X[:, None].astype(np.float64) - model.cluster_centers_) ** 2).sum(axis=2)
+    assert model.labels_[1234] == squared[1234].argmin()
+    own = squared[np.arange(5000), model.labels_]
+    assert (own <= squared.min(axis=1) * (1 + 1e-12)).all()
+
+
 # --- as scikit-learn's ----------------------------------------------------------------------------
 
 SETTINGS = {

@@ -75,7 +75,8 @@ def _generate_runtime(place: pathlib.Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         _pip("download", "--no-deps", "--no-binary", "cupy", "-d", work, f"cupy=={CUPY}")
         with tarfile.open(next(pathlib.Path(work).glob("*.tar.gz"))) as archive:
-            archive.extractall(work, filter="data")
+            # Python before 3.11.4 has no filters
+            archive.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         wanted = pathlib.Path(work) / f"cupy-{CUPY}" / "cupy_backends"
         shutil.copytree(wanted, place / "source" / "cupy_backends")
     script = """

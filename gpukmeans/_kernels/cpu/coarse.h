@@ -2,8 +2,8 @@
 // of those in float64.
 //
 // Rows and centres, in local coordinates, are rounded to multiples of |x| / levels and |c| / levels. With d features a
-// rounded point is no farther than |x| sqrt(d) / (2 levels) from the point itself, so the product of two of them errs by
-// at most about |x| |c| sqrt(d) / levels; the sum of the integers is exact. So this is |c|^2 - 2 x.c with a trust
+// rounded point is no farther than |x| sqrt(d) / (2 levels) from the point itself, so the product of two of them errs
+// by at most about |x| |c| sqrt(d) / levels; the sum of the integers is exact. So this is |c|^2 - 2 x.c with a trust
 // (see _frame.trust) that is worse than that of float32, and decides all rows but those that lie nearly as near to a
 // second centre: these stay open.
 #pragma once
@@ -39,11 +39,14 @@ inline i64 pairs_of(i64 d) { return (d + 1) / 2; }
 // sum + a.b of two numbers of 16 bits in each lane.
 GPUKMEANS_INLINE Vec<i32> add_pairs_of(Vec<i32> sum, Vec<i32> a, Vec<i32> b) {
 #if defined(__AVX512F__)
-    return sum + reinterpret_cast<Vec<i32>>(_mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+    const __m512i products = _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+    return sum + reinterpret_cast<Vec<i32>>(products);
 #elif defined(__AVX2__)
-    return sum + reinterpret_cast<Vec<i32>>(_mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+    const __m256i products = _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b));
+    return sum + reinterpret_cast<Vec<i32>>(products);
 #elif defined(__SSE2__)
-    return sum + reinterpret_cast<Vec<i32>>(_mm_madd_epi16(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
+    const __m128i products = _mm_madd_epi16(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b));
+    return sum + reinterpret_cast<Vec<i32>>(products);
 #else
     return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16); // not in use
 #endif
@@ -119,8 +122,8 @@ template <class Row, class T> class Coarse {
         return true;
     }
 
-    // Of the rows of the tile: the nearest centre; whether that is open; and how far it is at most, and any other centre
-    // at least.
+    // Of the rows of the tile: the nearest centre; whether that is open; and how far it is at most, and any other
+    // centre at least.
     const i32 *labels() const { return found_.at; }
     bool is_open(i64 r) const { return open_[r]; }
     const float *upper() const { return upper_; }

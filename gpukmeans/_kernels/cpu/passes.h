@@ -188,7 +188,8 @@ double moments_of_lanes(In<double> first, In<double> second, In<double> largest,
                         Out<double> mean, Out<double> variance) {
     const i64 lanes = static_cast<i64>(first.shape(0)), d = static_cast<i64>(first.shape(1));
     auto writable = [](const In<double> &array) { return const_cast<double *>(array.data()); }; // only read
-    const Moments of{{nullptr, n, d, 0, 0}, shift.data(), nullptr, writable(first), writable(second), writable(largest)};
+    const Rows rows{nullptr, n, d, 0, 0};
+    const Moments of{rows, shift.data(), nullptr, writable(first), writable(second), writable(largest)};
     return sum_up(of, lanes, mean.data(), variance.data());
 }
 
