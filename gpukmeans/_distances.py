@@ -30,7 +30,7 @@ _BLOCK = 512  # rows they are compared with at once (2 MB of distances)
 class Operations(NamedTuple):
     """The functions a plan works with: kernels where there are any, bodies elsewhere."""
 
-    reference: Callable[..., tuple[np.ndarray, float]]
+    reference: Callable[..., np.ndarray]
     moments: Callable[..., tuple[Any, Any, Any]]
     nearest: Callable[..., Nearest]
     accumulate: Callable[..., tuple[Any, Any, Any]]

@@ -112,8 +112,8 @@ def sample_step(n_samples: int, n_features: int) -> int:
     return max(1, n_samples // min(_MOST, max(_LEAST, _VALUES // n_features)))
 
 
-def reference(points: Any, single: bool) -> tuple[np.ndarray, float]:
-    """A point near the middle of a sample of some points, of few significant digits; and the sample's reach from it.
+def reference(points: Any, single: bool) -> np.ndarray:
+    """A point near the middle of a sample of some points, of few significant digits, (d,) float64 on the host.
 
     It only has to be within a fraction of the spread; on a grid of an eighth of that, rows of
     integers or short decimals stay exact when it is subtracted.
@@ -123,11 +123,6 @@ def reference(points: Any, single: bool) -> tuple[np.ndarray, float]:
     points : array of shape (m, d), any real dtype, anywhere
     single : bool
         Whether its coordinates have to be numbers of float32.
-
-    Returns
-    -------
-    near : ndarray of shape (d,), float64
-    reach : float
     """
     step = sample_step(*points.shape)
     with np.errstate(all="ignore"):
@@ -141,8 +136,7 @@ def reference(points: Any, single: bool) -> tuple[np.ndarray, float]:
         near = np.where(low == high, sample[:, 0], near)
         if single:
             near = near.astype(np.float32).astype(np.float64)
-        near = np.where(np.isfinite(near), near, 0.0)
-        return near, float(np.maximum(high - near, near - low).max())
+        return np.where(np.isfinite(near), near, 0.0)
 
 
 def local(rows: Any, frame: Frame) -> Any:

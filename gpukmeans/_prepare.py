@@ -34,7 +34,7 @@ def prepare(
     metric : {"euclidean", "cosine"}
         "cosine" puts the rows on the unit sphere.
     """
-    with scope(device), _about_sample(X, weights, n_clusters, device, metric)[0] as plan:
+    with scope(device), _about_sample(X, weights, n_clusters, device, metric) as plan:
         moments = plan.moments()
         plan.frame = plan.frame._replace(scale=_scale(moments.peak, plan.frame.dtype))
         yield plan, moments
@@ -46,8 +46,8 @@ def prepare_for_batches(X: Any, weights: Any, n_clusters: int, device: Device) -
     Its scale does not: a row outside the sample may become a centre, of which no row may come near `_frame.FAR`.
     """
     with scope(device):
-        plan, farthest = _about_sample(X, weights, n_clusters, device, "euclidean")
-        plan.frame = plan.frame._replace(scale=_scale(max(farthest, _largest(plan.rows)), plan.frame.dtype))
+        plan = _about_sample(X, weights, n_clusters, device, "euclidean")
+        plan.frame = plan.frame._replace(scale=_scale(_largest(plan.rows), plan.frame.dtype))
         return plan
 
 
@@ -55,18 +55,17 @@ def plan_about(X: Any, centers: Any, device: Device, metric: str = "euclidean") 
     """A plan for assigning rows to given centres (`predict`, `transform`, `score`)."""
     with scope(device):
         rows, host = _METRICS[metric](on_device(X, device)), to_host(centers).astype(np.float64)
-        shift, _ = _middle(host, rows)
+        shift = _middle(host, rows)
         frame = _frame_at(shift, rows, device, metric)
         scale = _scale(float(np.abs(host - shift).max()), frame.dtype)
         return Plan(rows, None, centers.shape[0], frame._replace(scale=scale), device)
 
 
-def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device, metric: str) -> tuple[Plan, float]:
-    """A plan that looks at the rows from near the middle of a sample of them; and the sample's reach from there."""
+def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device, metric: str) -> Plan:
+    """A plan that looks at the rows from near the middle of a sample of them."""
     rows = _METRICS[metric](on_device(X, device))
     weights = None if weights is None else to_device(weights, device)
-    shift, farthest = _middle(rows, rows)
-    return Plan(rows, weights, n_clusters, _frame_at(shift, rows, device, metric), device), farthest
+    return Plan(rows, weights, n_clusters, _frame_at(_middle(rows, rows), rows, device, metric), device)
 
 
 def _frame_at(shift: np.ndarray, rows: Any, device: Device, metric: str) -> Frame:
@@ -75,24 +74,20 @@ def _frame_at(shift: np.ndarray, rows: Any, device: Device, metric: str) -> Fram
     return Frame(to_device(shift, device), 1.0, dtype, metric == "cosine")
 
 
-def _middle(points: Any, rows: Any) -> tuple[np.ndarray, float]:
-    """The point that rows are looked at from, (d,) float64, near the middle of some points; and the reach of these."""
+def _middle(points: Any, rows: Any) -> np.ndarray:
+    """The point that rows are looked at from, (d,) float64: near the middle of some points, or zero for sparse rows."""
     if isinstance(rows, SparseRows):
-        return _origin(rows)
+        return np.zeros(rows.shape[1])
     return operations(points).reference(points, is_single(rows.dtype))
 
 
-def _origin(rows: SparseRows) -> tuple[np.ndarray, float]:
-    """Zero, where sparse rows are looked at from, (d,) float64; and the largest of their entries."""
-    return np.zeros(rows.shape[1]), float(abs(rows.data).max()) if rows.data.size else 0.0
-
-
 def _largest(rows: Any) -> float:
-    """The largest magnitude of an entry of dense rows; of sparse ones, `_origin` tells."""
-    if isinstance(rows, SparseRows):
+    """The largest magnitude of an entry."""
+    values = rows.data if isinstance(rows, SparseRows) else rows
+    if 0 in values.shape:
         return 0.0
-    xp = namespace(rows)
-    high, low = to_host(xp.stack([xp.max(rows), xp.min(rows)])).tolist()  # one small copy
+    xp = namespace(values)
+    high, low = to_host(xp.stack([xp.max(values), xp.min(values)])).tolist()  # one small copy
     return max(float(high), -float(low))
 
 

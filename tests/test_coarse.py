@@ -21,11 +21,11 @@ BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 LEVELS = 32000  # `coarse_levels` of the kernels
 
 
-def search(X, centers, tests=None):
+def search(X, centers):
     """One pass: its labels, and how many rows integers left open."""
     with prepare(X, None, len(centers), CPU) as (plan, _):
         labels = plan.labels
-        request = Request(X, None, plan.frame, centers, labels, "nothing", None, tests, inertia=False)
+        request = Request(X, None, plan.frame, centers, labels, "nothing", None, None, inertia=False)
         found = plan.operations.search_pass(request, plan._workers)
     return labels, found.left
 

@@ -46,11 +46,7 @@ def test_the_compiled_reference_is_the_body(kind, layout, dtype, n, d):
         X = data(kind, n, d).astype(dtype)
     X = {"C": X, "F": np.asfortranarray(X), "strided": np.repeat(X, 2, axis=0)[::2]}[layout]
     for single in (False, True):
-        near, reach = find("reference", X)(X, single)
-        expected, farthest = _frame.reference(X, single)
-        np.testing.assert_array_equal(near, expected)
-        if np.isfinite(farthest):
-            assert reach == pytest.approx(farthest, rel=1e-15)
+        np.testing.assert_array_equal(find("reference", X)(X, single), _frame.reference(X, single))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -58,7 +54,7 @@ def test_a_reference_is_finite_whatever_the_rows(kernels, bad):
     X = np.ones((100, 2))
     X[3, 1] = bad
     reference = find("reference", X) or _frame.reference
-    near, _ = reference(X, False)
+    near = reference(X, False)
     assert near[0] == 1.0
     assert np.isfinite(near[1])
 

@@ -86,7 +86,8 @@ template <class Row, class T> class Coarse {
     static constexpr i64 rows = B;
 
     Coarse(const Search &s, const Packer<Row, T> &packer, Pieces &pieces)
-        : s_(s), packer_(packer), d_(s.rows.d), k_(s.targets.k), pays_(coarse_pays<T>(k_, d_)) {
+        : s_(s), packer_(packer), d_(s.rows.d), k_(s.targets.k), pays_(coarse_pays<T>(k_, d_)),
+          trust_(static_cast<float>(coarse_trust(d_))) {
         if (!pays_) return;
         x_ = pieces.take<T>(part * d_), size_ = pieces.take<T>(part), steps_ = pieces.take<T>(part);
         pairs_ = pieces.take<i32>(B * pairs_of(d_));
@@ -196,7 +197,7 @@ template <class Row, class T> class Coarse {
     // Bounds of the distances, and which of m rows are open: where a second centre may be nearer, and, if bounds are
     // kept, where the distance to the own centre is hardly known. Their number. See limits_expanded() in search.h.
     i64 judge(i64 m) {
-        const float b = static_cast<float>(coarse_trust(d_)), r = static_cast<float>(s_.targets.reach), u = 0x1p-24f;
+        const float b = trust_, r = static_cast<float>(s_.targets.reach), u = 0x1p-24f;
         const float well = s_.bounds.upper ? known : 0;
         for (i64 p = 0; p < B; p += L) {
             const Vec<float> best = load(found_.best + p), second = load(found_.second + p), size = load(square_ + p);
@@ -216,6 +217,7 @@ template <class Row, class T> class Coarse {
     const Packer<Row, T> &packer_;
     const i64 d_, k_;
     const bool pays_;
+    const float trust_;
     i64 waits_ = 0, waiting_ = least_waiting;
     T *x_, *size_, *steps_; // of as many rows as are packed at once
     i32 *pairs_;            // (pairs, rows)

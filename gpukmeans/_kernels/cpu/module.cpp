@@ -17,7 +17,7 @@ NB_MODULE(_native, m) {
           "trust"_a, "labels"_a, "edges"_a, "rests"_a, "max_iter"_a, "tol"_a,
           "Lloyd's loop and last assignment: iterations done, and the inertia or, for an iteration left undone, -1.");
     m.def("reference", &reference, "points"_a, "step"_a, "single"_a, "near"_a.noconvert(),
-          "A point near the middle of some points; how far those looked at reach from it.");
+          "A point near the middle of some points, of which every step-th is looked at.");
     m.def("moments", &moments, "rows"_a, "shift"_a, "mean"_a.noconvert(), "variance"_a.noconvert(),
           "Of the rows of one lane; the largest norm.");
     m.def("moments_of_lanes", &moments_of_lanes, "first"_a, "second"_a, "largest"_a, "n"_a, "shift"_a,

@@ -175,14 +175,15 @@ def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k
     return lanes
 
 
-def reference(points: np.ndarray, single: bool) -> tuple[np.ndarray, float]:
+def reference(points: np.ndarray, single: bool) -> np.ndarray:
     """See `_frame.reference`."""
     step = sample_step(*points.shape)
     if not taken_as_they_are(points):
         with np.errstate(all="ignore"):
             points, step = np.ascontiguousarray(points[::step], np.float64), 1
     near = np.empty(points.shape[1])
-    return near, native().reference(points, step, single, near)
+    native().reference(points, step, single, near)
+    return near
 
 
 def moments_pass(rows: np.ndarray, frame: Frame, workers: Workers) -> Moments:

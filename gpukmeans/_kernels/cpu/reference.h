@@ -18,7 +18,7 @@ struct Feature {
 };
 
 // See _frame.reference: of every step-th point. Of values that are not finite all that is promised is a finite point.
-template <class Row> double reference_of(const Rows &points, i64 step, bool single, double *near) {
+template <class Row> void reference_of(const Rows &points, i64 step, bool single, double *near) {
     const i64 d = points.d, looked_at = (points.n + step - 1) / step;
     std::vector<Feature> features(static_cast<std::size_t>(d));
     auto each = [&](auto use) {
@@ -34,7 +34,6 @@ template <class Row> double reference_of(const Rows &points, i64 step, bool sing
     });
     for (i64 q = 0; q < d; q++) near[q] = features[static_cast<std::size_t>(q)].sum / static_cast<double>(looked_at);
     each([](double x, Feature &feature, double &mean) { feature.squares += (x - mean) * (x - mean); });
-    double reach = 0;
     for (i64 q = 0; q < d; q++) {
         const Feature &feature = features[static_cast<std::size_t>(q)];
         const double variance = feature.squares / static_cast<double>(looked_at);
@@ -48,15 +47,12 @@ template <class Row> double reference_of(const Rows &points, i64 step, bool sing
         }
         if (single) near[q] = static_cast<double>(static_cast<float>(near[q]));
         if (!std::isfinite(near[q])) near[q] = 0;
-        reach = std::max({reach, feature.high - near[q], near[q] - feature.low});
     }
-    return reach;
 }
 
-double reference(const AnyRows &points, i64 step, bool single, Out<double> near) {
-    const Rows rows = rows_of(points);
-    return points.dtype() == nb::dtype<float>() ? reference_of<float>(rows, step, single, near.data())
-                                                : reference_of<double>(rows, step, single, near.data());
+void reference(const AnyRows &points, i64 step, bool single, Out<double> near) {
+    const bool floats = points.dtype() == nb::dtype<float>();
+    (floats ? reference_of<float> : reference_of<double>)(rows_of(points), step, single, near.data());
 }
 
 } // namespace
