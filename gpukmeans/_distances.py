@@ -46,6 +46,7 @@ class Operations(NamedTuple):
     add_pass: Any
     moments_pass: Any
     own_pass: Any
+    boxing: Any  # kernels for boxes of rows, or None
     move_centers: Any  # a kernel that takes a step on to new centres, or None: `_lloyd` does it
     learn: Any  # a kernel that moves centres with a batch, or None: `_batches` does it
     loop: Any  # a kernel that runs Lloyd's whole loop on a small problem, or None

@@ -80,6 +80,7 @@ class Request(NamedTuple):
     lanes: Any  # the sums of the pass before, by lanes, or None; "moves" are added to them in place
     tests: Any  # `_bounds.Tests`, or None
     inertia: bool  # whether to compute it, for the new labels
+    boxed: Any = None  # `_boxes.Boxed`, or None
     projection: Any = None  # `_leading.Projection`, or None
     labelled: bool = True  # whether labels are those of a pass before, or -1; else they are uninitialised
     ahead: Ahead | None = None

@@ -54,14 +54,15 @@ class Plan:
         self.rows, self.weights, self.n_clusters = rows, weights, n_clusters
         self.frame, self.device, self.xp = frame, device, device.xp
         self.operations: Operations = operations(rows)
-        self.pruning: Pruning | None = None
-        if device.kind == "cpu" and self.operations.search_pass and not isinstance(rows, SparseRows):
-            n, d = rows.shape
-            self.pruning = Pruning(n, d, n_clusters, self._search_pass, self._hold_blas)
-        self._forget()
         work = rows.shape[0] * self._width * n_clusters
         threads = n_threads() if device.kind == "cpu" and work > _ONE_THREAD else 1
         self._workers = Workers(threads)
+        self.pruning: Pruning | None = None
+        if device.kind == "cpu" and self.operations.search_pass and not isinstance(rows, SparseRows):
+            n, d = rows.shape
+            boxing = self.operations.boxing and self.operations.boxing(self._workers)
+            self.pruning = Pruning(n, d, n_clusters, self._search_pass, self._hold_blas, boxing)
+        self._forget()
         self._capacity = max(16, (1 << 21) // (n_clusters * rows.shape[1]))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
         self._held = ExitStack()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ._bounds import Bounds, Tests, first_tests, worth_keeping
+from ._boxes import Boxed, Boxes, Boxing, worth_trying
 from ._frame import Ahead, Frame, Request, Searched
 from ._leading import Leading, ranks
 
@@ -27,6 +28,8 @@ class Pruning:
         Runs one pass: takes a `Request`, returns what it `Searched`.
     ready : callable
         Called before anything is multiplied by NumPy between the passes.
+    boxing : Boxing or None
+        The kernels for boxes of rows, where there are any.
     """
 
     def __init__(
@@ -36,9 +39,11 @@ class Pruning:
         n_clusters: int,
         search: Callable[[Request], Searched],
         ready: Callable[[], None],
+        boxing: Boxing | None,
     ) -> None:
         self._shape = n_samples, n_features, n_clusters
         self._search, self._ready = search, ready
+        self._boxes = Boxes(*self._shape, boxing) if boxing and worth_trying(*self._shape) else None
         self.bounds: Bounds | None = None
         self._leading: Leading | None = None
 
@@ -57,8 +62,11 @@ class Pruning:
         bounds, tests = self.bounds, None
         if bounds:
             tests = bounds.prepare(request.centers, request.frame, request.rows, request.labels)
-        ahead = request.ahead and self._ahead(request.ahead, tests, request.frame)
-        found = self._search_by_directions(request._replace(tests=tests, ahead=ahead))
+        boxed = self._boxed(request, tests)
+        ahead = None if tests or boxed else self._ahead(request)
+        found = self._search_by_directions(request._replace(tests=tests, boxed=boxed, ahead=ahead))
+        if self._boxes and boxed:
+            self._boxes.learn(found.searched)
         if bounds:
             bounds.learn(tests, found.searched, found.changed)
         return found
@@ -70,13 +78,24 @@ class Pruning:
         self._search(Request(centers, None, frame.precise(), centers, labels, "nothing", None, tests, False))
         return np.maximum(tests.gap, 0)
 
-    def _ahead(self, wanted: Ahead, tests: Tests | None, frame: Frame) -> Ahead | None:
-        """How far a pass with these tests may go on."""
-        n, d, k = self._shape
-        most = min(wanted.most, _AHEAD // (n * d * k))
-        if tests or most < 2 or frame.spherical or (self.bounds and self.bounds.is_resting):
+    def _boxed(self, request: Request, tests: Tests | None) -> Boxed | None:
+        """The boxes of the rows for a pass with these tests: until bounds hold the rows."""
+        if self._boxes is None:
             return None
-        return wanted._replace(most=most, settled=self.bounds.settled_below if self.bounds else 0)
+        if tests:
+            self._boxes.forget()
+            return None
+        return self._boxes.prepare(request.rows, request.centers, request.frame, request.labelled)
+
+    def _ahead(self, request: Request) -> Ahead | None:
+        """How far a pass may go on that neither bounds nor boxes serve."""
+        n, d, k = self._shape
+        awaited = (self._boxes and self._boxes.pay) or (self.bounds and self.bounds.is_resting)
+        if request.ahead is None or awaited or request.frame.spherical:
+            return None
+        most = min(request.ahead.most, _AHEAD // (n * d * k))
+        settled = self.bounds.settled_below if self.bounds else 0
+        return Ahead(most, request.ahead.tol, settled) if most > 1 else None
 
     def _search_by_directions(self, request: Request) -> Searched:
         """A pass by the leading directions of the rows, where that pays."""

@@ -22,10 +22,11 @@ MODULES = sorted(
 FLOORS = [
     {"_device", "_threads"},
     {"_files", "_frame", "_rows"},
-    {"_bounds", "_leading", "_pruning", "_second_look", "_sums"},
+    {"_bounds", "_boxes", "_leading", "_pruning", "_second_look", "_sums"},
     {
         "_kernels",
         "_kernels.cpu",
+        "_kernels.cpu.boxes",
         "_kernels.cpu.csr",
         "_kernels.cpu.pairs",
         "_kernels.cpu.passes",

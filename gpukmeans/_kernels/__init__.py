@@ -41,6 +41,7 @@ OPERATIONS = (
     "add_pass",
     "moments_pass",
     "own_pass",
+    "boxing",
     "move_centers",
     "learn",
     "loop",
@@ -48,7 +49,7 @@ OPERATIONS = (
 
 # Operations that are only told of where there is a kernel for them: elsewhere the others do them, one by one, or
 # nothing is gained; and one that only sparse rows have a kernel for.
-_OPTIONAL = ("reference", "accumulate_moves", "draw_pass", "move_centers", "learn", "loop", "squared_to_all")
+_OPTIONAL = ("reference", "accumulate_moves", "draw_pass", "boxing", "move_centers", "learn", "loop", "squared_to_all")
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
 _WHOLE = {
@@ -62,7 +63,7 @@ _WHOLE = {
 }
 
 # Kernels that read the rows where they lie, or that would move centres off the unit sphere.
-_OF_ARRAYS = ("reference", "seeding", "distance_sums", "draw_pass", "move_centers", "learn", "loop")
+_OF_ARRAYS = ("reference", "seeding", "distance_sums", "draw_pass", "boxing", "move_centers", "learn", "loop")
 
 _CHOICES = {"1": "all", "numpy": "all but the compiled ones", "0": "none"}
 

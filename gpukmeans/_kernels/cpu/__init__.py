@@ -80,6 +80,10 @@ def __getattr__(name: str) -> Any:
         from . import passes
 
         return getattr(passes, name)
+    if name == "boxing":
+        from .boxes import boxing
+
+        return boxing
     if name == "seeding":
         from . import plus_plus
 

@@ -1,5 +1,6 @@
 // The kernels of one instruction set. Built once for each: CMakeLists.txt gives the flags and
 // GPUKMEANS_ISA, which names the namespace and the table.
+#include "boxes.h"
 #include "centers.h"
 #include "csr.h"
 #include "pairs.h"
@@ -16,7 +17,8 @@ template <class Row, class T> constexpr Searching searching() {
 }
 
 template <class Row> constexpr ByRow by_row() {
-    return {moments<Row>, own_distances<Row>, add_scratch, add_up<Row>, pairs_scratch<Row>, add_pairs<Row>};
+    return {moments<Row>, own_distances<Row>, add_scratch, add_up<Row>, pairs_scratch<Row>, add_pairs<Row>,
+            number_rows<Row>};
 }
 
 #define GPUKMEANS_TEXT_(name) #name
@@ -26,6 +28,9 @@ const Table table = {GPUKMEANS_TEXT(GPUKMEANS_ISA),
                      move,
                      arrive,
                      learn,
+                     owning_tasks,
+                     owning_scratch,
+                     find_owners,
                      searching<float, float>(),
                      searching<float, double>(),
                      searching<double, double>(),

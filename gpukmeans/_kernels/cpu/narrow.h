@@ -28,6 +28,17 @@ template <class Row> class Wide {
         to_.counts[cluster] += w > 0 ? static_cast<i64>(sign) : 0;
     }
 
+    // Takes row i from one cluster to another.
+    void move(i64 i, i64 from, i64 to) {
+        add(i, to, 1.0);
+        add(i, from, -1.0);
+    }
+
+    // Adds rows a to b - 1 to the clusters of their labels.
+    void add_all(i64 a, i64 b, const i32 *labels) {
+        for (i64 i = a; i < b; i++) add(i, labels[i], 1.0);
+    }
+
   private:
     void add_plainly(i64 i, double factor, double *sums) const {
         const Row *x = row_of<Row>(rows_, i);
@@ -83,7 +94,8 @@ template <class Row, int D> class Narrow {
           rests_(to.rests ? to.rests + lane * k * (D + 1) : nullptr), k_(k), rows_(rows), weights_(weights),
           lines_(static_cast<Line *>(memory)), lost_(lines_ + k),
           together_(rows.column_step == 1 && rows.row_step == D ? end - (width + D - 1) / D : -1) {
-        for (int q = 0; q < D; q++) shift_[q] = to.shift[q];
+        for (int q = 0; q < D; q++) shift_[q] = to.shift[q], kept_[q] = -1;
+        shift_[D] = -1;
         for (i64 j = 0; j < k_; j++) {
             lines_[j] = lost_[j] = Line{};
             for (int q = 0; q < D; q++) lines_[j][q] = sums_[j * D + q];
@@ -114,17 +126,47 @@ template <class Row, int D> class Narrow {
             lines_[j] += line;
     }
 
+    // Takes row i from one cluster to another.
+    GPUKMEANS_INLINE void move(i64 i, i64 from, i64 to) {
+        if (rests_ && !weights_) { // the usual case
+            const Line line = line_of(i);
+            add_exactly(lines_[to], lost_[to], line);
+            add_exactly(lines_[from], lost_[from], -line);
+        } else {
+            add(i, to, 1.0);
+            add(i, from, -1.0);
+        }
+    }
+
+    // Adds rows a to b - 1 to the clusters of their labels.
+    void add_all(i64 a, i64 b, const i32 *labels) {
+        i64 i = a;
+        if (rests_ && !weights_) { // the usual case, with all it needs in registers
+            Line *const lines = lines_, *const lost = lost_;
+            const Line shift = shift_;
+            const Kept kept = kept_;
+            const Row *x = row_of<Row>(rows_, i);
+            for (const i64 end = smallest(b, together_ + 1); i < end; i++, x += D)
+                add_exactly(lines[labels[i]], lost[labels[i]], line_at(x, kept, shift));
+        }
+        for (; i < b; i++) add(i, labels[i], 1.0);
+    }
+
   private:
-    // The row about the shift, and 1.
+    using Part = typename RunOf<Row, width>::type;
+    using Kept = typename RunOf<Index<Row>, width>::type;
+
+    // The row about the shift, and 1, where a register may be read.
+    static GPUKMEANS_INLINE Line line_at(const Row *x, Kept kept, Line shift) {
+        const Part read = *reinterpret_cast<const typename RunOf<Row, width>::loose *>(x);
+        return __builtin_convertvector(reinterpret_cast<Part>(reinterpret_cast<Kept>(read) & kept), Line) - shift;
+    }
+
     GPUKMEANS_INLINE Line line_of(i64 i) const {
         const Row *x = row_of<Row>(rows_, i);
+        if (i <= together_) return line_at(x, kept_, shift_); // the rows after it fill up the register
         Line line{};
-        if (i <= together_) { // the rows after it fill up the register
-            using Part = typename RunOf<Row, width>::loose;
-            line = __builtin_convertvector(*reinterpret_cast<const Part *>(x), Line) - shift_;
-            for (int q = D + 1; q < width; q++) line[q] = 0;
-        } else
-            for (int q = 0; q < D; q++) line[q] = static_cast<double>(x[q * rows_.column_step]) - shift_[q];
+        for (int q = 0; q < D; q++) line[q] = static_cast<double>(x[q * rows_.column_step]) - shift_[q];
         line[D] = 1;
         return line;
     }
@@ -135,7 +177,8 @@ template <class Row, int D> class Narrow {
     const i64 k_;
     const Rows &rows_;
     const double *weights_;
-    Line *lines_, *lost_, shift_{};
+    Line *lines_, *lost_, shift_{}; // -1 in the place of the mass: nothing less that is 1
+    Kept kept_{}; // the bits of the features
     const i64 together_; // the last row that may be read a register at a time, with what follows it in the lane
 };
 

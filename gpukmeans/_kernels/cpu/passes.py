@@ -80,6 +80,7 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "filter": bool(tests and tests.filter),
         "slack": tests.slack if tests and taken_as_they_are(rows) else None,
         "tightened": tests.tightened if tests else 0.0,
+        "open": request.boxed and request.boxed.open,
         "again": tests and tests.look and native().Again(*tests.look),
         "add": _ADD[request.add],
         "labelled": request.labelled,
@@ -89,6 +90,7 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "labels": request.labels,
         "upper": tests and tests.upper,
         "gap": tests and tests.gap,
+        "numbers": request.boxed and request.boxed.numbers,
     }
     by_lane = {**_sums(lanes), "inertia": inertia, "facts": facts}
     done = 0
@@ -97,7 +99,7 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         one_pass = native().SearchPass(rows=rows, edges=edges, **fixed, **by_row, **by_lane)
         done = one_pass.iterate(_helpers(workers, edges.size - 1), centers, *request.ahead)
     else:
-        _run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
+        run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
     changed, doubtful, searched, left = facts.sum(axis=0).tolist()
     total = 0.0 if inertia is None else _in_order(inertia)
     return Searched(lanes, changed, doubtful, searched, total, left, done, centers)
@@ -171,7 +173,7 @@ def add_pass(rows: np.ndarray, weights: Any, labels: np.ndarray, frame: Frame, k
     edges = lane_edges(rows, k)
     lanes = _zeros_with_rests(workers, edges.size - 1, k, rows.shape[1])
     by_row = {"weights": weights, "labels": labels}
-    _run("AddPass", rows, edges, {"shift": frame.shift}, by_row, _sums(lanes), workers)
+    run("AddPass", rows, edges, {"shift": frame.shift}, by_row, _sums(lanes), workers)
     return lanes
 
 
@@ -195,7 +197,7 @@ def moments_pass(rows: np.ndarray, frame: Frame, workers: Workers) -> Moments:
         return Moments(mean, variance, native().moments(rows, frame.shift, mean, variance))
     first, second, largest = np.zeros((lanes, d)), np.zeros((lanes, d)), np.zeros(lanes)
     by_lane = {"first": first, "second": second, "largest": largest}
-    _run("MomentsPass", rows, edges, {"shift": frame.shift}, {}, by_lane, workers)
+    run("MomentsPass", rows, edges, {"shift": frame.shift}, {}, by_lane, workers)
     peak = native().moments_of_lanes(first, second, largest, rows.shape[0], frame.shift, mean, variance)
     return Moments(mean, variance, peak)
 
@@ -207,11 +209,11 @@ def own_pass(
     edges = lane_edges(rows, 1)
     inertia = np.zeros(edges.size - 1)
     by_row = {"weights": weights, "labels": labels, "squared": squared}
-    _run("OwnPass", rows, edges, {"centers": centers}, by_row, {"inertia": inertia}, workers)
+    run("OwnPass", rows, edges, {"centers": centers}, by_row, {"inertia": inertia}, workers)
     return _in_order(inertia)
 
 
-def _run(
+def run(
     name: str,
     rows: np.ndarray,
     edges: np.ndarray,

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bounds.h"
+#include "boxes.h"
 #include "coarse.h"
 #include "leading.h"
 #include "look.h"
@@ -72,12 +73,13 @@ template <class Row, class T> class Lane {
   private:
     template <class Adder> void run_with(i64 lane, Adder &&adder) {
         if (s_.inertia) inertia_ = s_.inertia[lane];
-        const i64 range = s_.bounds.filter || goes_ahead() ? filter_rows : cut_.batch;
+        const bool filters = s_.bounds.filter || s_.boxed.numbers;
+        const i64 range = filters || goes_ahead() ? filter_rows : cut_.batch;
         for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
             for (i64 i = a; !s_.labelled && i < b; i++) s_.labels[i] = -1;
-            const i64 m = s_.bounds.filter ? failing(a, b) : b - a;
-            const Batch range_of{a, m, s_.bounds.filter ? which_ : nullptr};
+            const i64 m = filters ? failing(a, b) : b - a;
+            const Batch range_of{a, m, filters ? which_ : nullptr};
             if (goes_ahead()) {
                 if (leads()) go_ahead(leader_, range_of, b - a);
                 else go_ahead(coarse_, range_of, b - a);
@@ -88,8 +90,7 @@ template <class Row, class T> class Lane {
                     relabel(batch, fresh_, adder);
                 });
             searched_ += m;
-            if (s_.add == Add::all)
-                for (i64 i = a; i < b; i++) adder.add(i, s_.labels[i], 1.0);
+            if (s_.add == Add::all) adder.add_all(a, b, s_.labels);
             if (s_.inertia) add_inertia(a, b);
         }
         i64 *facts = s_.facts + 4 * lane;
@@ -99,6 +100,7 @@ template <class Row, class T> class Lane {
 
     // Rows a to b - 1 that have to be searched, listed in `which_`; their number.
     i64 failing(i64 a, i64 b) {
+        if (s_.boxed.numbers) return list_open(s_.boxed, a, b, which_);
         const i64 m = bounds_.failing(a, b, which_);
         return s_.look.rest ? looker_.failing(which_, m) : m;
     }
@@ -359,8 +361,7 @@ template <class Row, class T> class Lane {
         changed_ += changed;
         for (i64 c = 0; s_.add == Add::moves && c < changed; c++) {
             const i64 p = changed_rows_[c], i = batch.row(p);
-            adder.add(i, fresh[p], 1.0);
-            adder.add(i, s_.labels[i], -1.0);
+            adder.move(i, s_.labels[i], fresh[p]);
         }
         if (!batch.which && 16 * changed > batch.m)
             __builtin_memcpy(s_.labels + batch.first, fresh, static_cast<std::size_t>(batch.m) * sizeof(i32));

@@ -146,6 +146,10 @@ struct Again {
     In<i64> movers;
 };
 
+// The box of each row, and which are open: `_boxes.Boxed`.
+using Numbers = In<std::uint16_t>;
+using Open = In<std::uint8_t>;
+
 class SearchPass : public Searches {
   public:
     SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
@@ -153,7 +157,7 @@ class SearchPass : public Searches {
                Out<i32> labels, bool labelled, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
                std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
                std::optional<In<float>> far_, bool filter, std::optional<Out<float>> slack, float tightened,
-               std::optional<Again> again, int add, In<i64> edges, std::optional<Out<double>> sums,
+               std::optional<Numbers> numbers, std::optional<Open> open, std::optional<Again> again, int add, In<i64> edges, std::optional<Out<double>> sums,
                std::optional<Out<double>> masses, std::optional<Out<i64>> counts, std::optional<Out<double>> rests,
                std::optional<Out<double>> inertia, Out<i64> facts)
         : Searches(edges, searching_for(rows, wide), static_cast<i64>(centers.shape(0)),
@@ -170,6 +174,7 @@ class SearchPass : public Searches {
                                directions_->trust, directions_->tries};
         search_.bounds = {data(upper), data(gap),  data(drift), data(spread), data(near_),
                           data(far_),  filter,     data(slack), tightened};
+        search_.boxed = {data(numbers), data(open)};
         if (again_)
             search_.look = {again_->rest.data(), static_cast<i64>(again_->movers.size()), again_->movers.data(), nullptr,
                             nullptr, nullptr};
@@ -180,8 +185,8 @@ class SearchPass : public Searches {
         search_.inertia = data(inertia);
         search_.facts = facts.data();
         lay_out();
-        kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, slack, edges,
-                               sums, masses, counts, rests, inertia, facts);
+        kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, slack, numbers,
+                               open, edges, sums, masses, counts, rests, inertia, facts);
     }
 
     // Each thread first fetches rows: one that comes late while the centres are made ready lost nothing.

@@ -99,7 +99,7 @@ inline i64 add_scratch(const AddUp &a) { return adder_bytes(a.k, a.rows.d); }
 
 template <class Row> void add_up(const AddUp &a, i64 lane, void *scratch) {
     add_with<Row>(a.sums, lane, a.k, a.rows, a.edges[lane + 1], a.weights, scratch, [&](auto &&adder) {
-        for (i64 i = a.edges[lane]; i < a.edges[lane + 1]; i++) adder.add(i, a.labels[i], 1.0);
+        adder.add_all(a.edges[lane], a.edges[lane + 1], a.labels);
     });
 }
 

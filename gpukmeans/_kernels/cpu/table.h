@@ -66,6 +66,31 @@ struct Bounds {
     float tightened;      // how much tighter the tests have become in all, rounded up
 };
 
+// Boxes of a grid over rows of few features, 2^level along each: numbered so that the halves of a box, and the quarters of
+// these, follow each other (Morton's order). See _boxes.py.
+struct Boxing {
+    i64 d, level;
+    const double *low;   // (d,) where the grid begins, in the type of the rows
+    const double *steps; // (d,) boxes a unit of length, likewise
+};
+
+// Which box each row is in, and whether its rows have to be searched.
+struct Boxed {
+    const std::uint16_t *numbers; // (n,) or null; the last box is that of the rows outside
+    const std::uint8_t *open;     // (boxes,) 0 or 1
+};
+
+// Boxes of which all is nearest to one centre, to be found.
+struct Owning {
+    Boxing boxing;
+    i64 k;
+    const double *centers; // (k, d) about `low`
+    const double *norms;   // (k,) their |c|^2
+    double error;          // what differences of squared distances are off by at most
+    std::int16_t *owners;  // (boxes,) in: for the labels of the rows, or -1; out: for these centres
+    std::uint8_t *open;    // (boxes,) out: whether a box has no owner, or another one than before
+};
+
 // A second look at rows that fail these tests, see _second_look.py.
 struct Look {
     const double *rest;  // (k,) the spread without the ways of the movers; null for no second look
@@ -98,6 +123,7 @@ struct Search {
     Targets targets;
     Leading leading;
     Bounds bounds;
+    Boxed boxed;
     Look look;
     i32 *labels;   // (n,) in: of the pass before, or -1; out: of this one
     bool labelled; // whether `labels` holds that; else the pass begins with -1
@@ -257,6 +283,7 @@ struct ByRow {
     void (*add_up)(const AddUp &, i64 lane, void *scratch);
     i64 (*pairs_scratch)(const Cells &);
     void (*add_pairs)(const Cells &, const Tile &of, const Tile &to, void *scratch);
+    void (*number_rows)(const Boxing &, const Rows &, i64 first, i64 last, std::uint16_t *numbers);
 };
 
 struct Table {
@@ -266,6 +293,9 @@ struct Table {
     Moved (*arrive)(const Sums &, i64 lanes, const double *centers, i64 k, i64 d, double *moved, double *ways);
     void (*learn)(const Sums &, i64 lanes, const double *centers, const double *weights, i64 k, i64 d, double *moved,
                   double *gained);
+    i64 (*owning_tasks)(const Boxing &);
+    i64 (*owning_scratch)(const Owning &);
+    void (*find_owners)(const Owning &, i64 task, void *scratch);
     Searching single;  // float rows, float distances
     Searching wide;    // float rows, double distances
     Searching precise; // double rows, double distances

@@ -1,0 +1,143 @@
+"""Boxes that all rows of which have the same nearest centre, for rows of few features.
+
+A grid of boxes is laid over the rows, and for each row the number of its box is kept. Before a pass, boxes are found
+that lie nearer to one centre than to any other as a whole: that centre owns the box. A row that has this
+label already keeps it, and is not looked at; all others are searched as ever. Of two centres, one is nearer to all of a
+box if it is nearer to the corner where it does worst, which a difference of squared distances, linear in the place,
+tells exactly but for rounding; that is allowed for. So labels are the same as without. Large boxes are tried first, and
+divided where several centres are left.
+
+Unlike `_bounds`, this needs no pass before and does not mind how far centres move, so it serves until these
+settle. Whether it pays is tried on a sample of the rows.
+
+References
+----------
+T. Kanungo, D. M. Mount, N. S. Netanyahu, C. D. Piatko, R. Silverman, A. Y. Wu, "An efficient k-means clustering
+algorithm: analysis and implementation", IEEE Transactions on Pattern Analysis and Machine Intelligence 24 (2002).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._device import is_single
+from ._frame import Frame
+from ._rows import dense, take
+
+_FEATURES, _CLUSTERS = 4, 2**15 - 1  # at most: an owner is a number of 16 bits
+_LEAST = 4_000_000  # n * k from which boxes may pay
+_BITS = 16  # the number of boxes, as a power of two, at most ...
+_ROWS_A_BOX = 30  # ... and of rows for each, on average, at least
+
+_SAMPLE = 2048  # rows that the grid is laid by, and that tell whether it pays
+_TAILS, _MARGIN = (
+    1 / 256,
+    1 / 64,
+)  # of these on each side the grid need not hold; how much wider it is than that, of its width
+_WORTH = 0.45  # the share of the rows without an owner's label from which boxes do not pay
+
+
+class Grid(NamedTuple):
+    """Boxes beside each other: 2**level along each feature."""
+
+    low: np.ndarray  # (d,) float64, of values of the rows' dtype: where the first begin
+    steps: np.ndarray  # (d,) float64, likewise: boxes a unit of length
+    level: int
+
+    @property
+    def size(self) -> int:
+        """The number of boxes."""
+        return 1 << self.level * self.low.size
+
+
+class Boxed(NamedTuple):
+    """What one pass needs of the boxes."""
+
+    numbers: np.ndarray  # (n,) uint16: the box that each row is in; the last one for rows outside of all
+    open: np.ndarray  # (boxes,) uint8: 1 where the rows of a box have to be searched
+
+
+class Boxing(NamedTuple):
+    """The kernels."""
+
+    number_rows: Callable[[Any, Grid], np.ndarray]  # the box of each row
+    # Which boxes have no owner or a new one, for centres (k, d); owners (boxes,), -1 for none, are brought up to date.
+    find_owners: Callable[[Grid, np.ndarray, np.ndarray], np.ndarray]
+
+
+class _Laid(NamedTuple):
+    """A grid over the rows."""
+
+    grid: Grid
+    numbers: np.ndarray  # (n,)
+    owners: np.ndarray  # (boxes,) for the centres of the pass before
+
+
+class Boxes:
+    """The boxes of the runs on one set of rows.
+
+    Parameters
+    ----------
+    n_samples, n_features, n_clusters : int
+        For which they are `worth_trying`.
+    kernels : Boxing
+    """
+
+    def __init__(self, n_samples: int, n_features: int, n_clusters: int, kernels: Boxing) -> None:
+        self._n = n_samples
+        bits = min(_BITS, (n_samples // _ROWS_A_BOX).bit_length() - 1)
+        self._level = bits // n_features
+        self._kernels = kernels
+        self._laid: _Laid | None = None
+        self.pay = True  # as far as is known
+
+    def prepare(self, rows: Any, centers: np.ndarray, frame: Frame, labelled: bool) -> Boxed | None:
+        """For a pass over rows (n, d) with these centres, (k, d) float64; None where no row would be held.
+
+        Every pass has to be told of, from the first, without labels, to the last; or `forget` be called.
+        """
+        known = labelled and self._laid is not None
+        if self.pay and frame.scale == 1.0 and not frame.spherical:
+            self._laid = self._laid or self._lay(rows, centers)
+        if not self.pay or self._laid is None:
+            self.pay = False
+            return None
+        grid, numbers, owners = self._laid
+        boxed = Boxed(numbers, self._kernels.find_owners(grid, centers, owners))
+        return boxed if known else None
+
+    def learn(self, searched: int) -> None:
+        """Take note of how many rows a pass with boxes had to search."""
+        self.pay = searched < _WORTH * self._n
+
+    def forget(self) -> None:
+        """Forget what is known of the rows."""
+        self._laid = None
+
+    def _lay(self, rows: Any, centers: np.ndarray) -> _Laid | None:
+        """A grid, if its boxes would hold enough of a sample of the rows."""
+        sample = dense(take(rows, np.arange(0, self._n, -(-self._n // _SAMPLE))))
+        grid = _lay_grid(sample, self._level)
+        owners = np.full(grid.size, -1, np.int16)
+        self._kernels.find_owners(grid, centers, owners)
+        if (owners[self._kernels.number_rows(sample, grid)] < 0).mean() >= _WORTH:
+            return None
+        return _Laid(grid, self._kernels.number_rows(rows, grid), owners)
+
+
+def worth_trying(n_samples: int, n_features: int, n_clusters: int) -> bool:
+    """Whether a pass takes long enough."""
+    return n_features <= _FEATURES and 1 < n_clusters <= _CLUSTERS and n_samples * n_clusters >= _LEAST
+
+
+def _lay_grid(sample: np.ndarray, level: int) -> Grid:
+    """A grid that holds nearly all rows, by a sample (m, d) of them."""
+    dtype = np.float32 if is_single(sample.dtype) else np.float64
+    low, high = np.quantile(sample.astype(np.float64), [_TAILS, 1 - _TAILS], axis=0)
+    width = np.where(high > low, high - low, 1.0)
+    low = (low - _MARGIN * width).astype(dtype)
+    steps = (2.0**level / ((1 + 2 * _MARGIN) * width)).astype(dtype)
+    return Grid(low.astype(np.float64), steps.astype(np.float64), level)
