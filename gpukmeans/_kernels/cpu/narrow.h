@@ -159,7 +159,7 @@ template <class Row, int D> class Narrow {
     // The row about the shift, and 1, where a register may be read.
     static GPUKMEANS_INLINE Line line_at(const Row *x, Kept kept, Line shift) {
         const Part read = *reinterpret_cast<const typename RunOf<Row, width>::loose *>(x);
-        return __builtin_convertvector(reinterpret_cast<Part>(reinterpret_cast<Kept>(read) & kept), Line) - shift;
+        return widened(reinterpret_cast<Part>(reinterpret_cast<Kept>(read) & kept)) - shift;
     }
 
     GPUKMEANS_INLINE Line line_of(i64 i) const {

@@ -55,7 +55,7 @@ template <class Row, class T> class Packer {
 
     // The row at place p, or, past the end of the batch, one that may be wanted next.
     i64 row_after(const Batch &batch, i64 p) const {
-        return batch.which ? batch.which[smallest(p, batch.m - 1)] : smallest(batch.first + p, rows_.n - 1);
+        return batch.which ? batch.which[smallest(p, batch.m + batch.more - 1)] : smallest(batch.first + p, rows_.n - 1);
     }
 
   private:

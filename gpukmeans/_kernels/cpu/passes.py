@@ -27,13 +27,13 @@ _ADD = {"nothing": 0, "all": 1, "begin": 1, "moves": 2}
 
 
 def lane_edges(rows: np.ndarray, n_clusters: int) -> np.ndarray:
-    """First row of each lane, and n, read-only; at most 64 lanes, or 8 where 4 MB of sums are reached before."""
+    """First row of each lane, and n, read-only; at most 64 lanes, or 8 where 2 MB of sums are reached before."""
     return _edges(*rows.shape, n_clusters)
 
 
 @lru_cache(maxsize=64)
 def _edges(n: int, d: int, n_clusters: int) -> np.ndarray:
-    wanted = max(8, min(64, (1 << 19) // (n_clusters * d)))
+    wanted = max(8, min(64, (1 << 18) // (n_clusters * d)))
     least = max(_FEW_LANE_ROWS, min(_LANE_ROWS, _LANE_WORK // (n_clusters * d)))
     lanes = min(wanted, 1 << max(0, n // least - 1).bit_length())  # powers of two go round the threads evenly
     whole = -(-n // _WHOLE_ROWS)

@@ -13,6 +13,7 @@ constexpr i64 largest(i64 a, i64 b) { return a > b ? a : b; }
 struct Batch {
     i64 first, m;
     const i64 *which;
+    i64 more = 0; // that are listed after these
     i64 row(i64 p) const { return which ? which[p] : first + p; }
 };
 

@@ -112,8 +112,10 @@ template <class Row, class T> class Lane {
 
     // Rows in batches.
     template <class Use> void in_batches(const Batch &rows, Use use) const {
-        for (i64 i = 0; i < rows.m; i += cut_.batch)
-            use(Batch{rows.first + i, smallest(cut_.batch, rows.m - i), rows.which ? rows.which + i : nullptr});
+        for (i64 i = 0; i < rows.m; i += cut_.batch) {
+            const i64 m = smallest(cut_.batch, rows.m - i);
+            use(Batch{rows.first + i, m, rows.which ? rows.which + i : nullptr, rows.m - i - m});
+        }
     }
 
     // Finds the labels of a range by leading directions or coarsely, and those that this leaves open as ever: into
@@ -258,14 +260,24 @@ template <class Row, class T> class Lane {
         const bool once = cut_.centers >= k_; // all centres stay in cache: a tile is packed and searched
         for (i64 p = 0; p < full; p += tile_rows<T>) {
             packer_.pack(batch, p, tile(p), found_.size + p);
-            if (once) search_tile(tile(p), centers_, norms_, d_, 0, k_, at_row(p));
+            if (once) search_tile(tile(p), centers_, norms_, d_, 0, k_, at_row(p), fetching(batch, p + tile_rows<T>));
         }
         for (i64 j = 0; !once && j < k_; j += cut_.centers)
             for (i64 p = 0; p < full; p += tile_rows<T>)
-                search_tile(tile(p), centers_, norms_, d_, j, smallest(j + cut_.centers, k_), at_row(p));
+                search_tile(tile(p), centers_, norms_, d_, j, smallest(j + cut_.centers, k_), at_row(p),
+                            [](i64, i64) {});
         limits_expanded(0, batch.m, static_cast<T>(s_.targets.trust));
         settle(batch, 0, batch.m);
         if (s_.bounds.upper) bounds_.write(batch, fresh_, upper_, other_);
+    }
+
+    // Has the tile that begins at place p of a batch come from main memory, a part with each group of centres.
+    auto fetching(const Batch &batch, i64 p) const {
+        const i64 groups = (k_ + group - 1) / group;
+        return [this, batch, p, groups](i64 at, i64 q) {
+            for (i64 r = at; r < tile_rows<T>; r += groups)
+                __builtin_prefetch(row_of<Row>(rows_, packer_.row_after(batch, p + r)) + q, 0, 2);
+        };
     }
 
     T *tile(i64 p) { return x_ + p * d_; }

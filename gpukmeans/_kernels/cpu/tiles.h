@@ -33,34 +33,40 @@ template <class T> void arrange(const double *local, double norm, i64 j, i64 k, 
     }
 }
 
-// Products of one tile of rows x (d, tile_rows) with the columns of a matrix (d, J), each added to its start.
-template <class T, int J>
+// Products of one tile of rows x (d, tile_rows) with the columns of a matrix (d, J), each added to its start. Every few
+// features `between` is called with the number of the next, to have something come from main memory meanwhile.
+template <class T, int J, class Between>
 GPUKMEANS_INLINE void multiply_group(const T *x, const T *centers, const T *starts, i64 d,
-                                     Vec<T> (&product)[J][row_vectors]) {
+                                     Vec<T> (&product)[J][row_vectors], Between between) {
     constexpr int V = row_vectors, L = lanes<T>;
+    constexpr i64 step = 64 / static_cast<i64>(sizeof(T));
 #pragma GCC unroll 8
     for (int j = 0; j < J; j++)
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++) product[j][v] = fill(starts[j]);
-    for (i64 q = 0; q < d; q++) {
-        Vec<T> rows[V];
+    for (i64 first = 0; first < d; first += step) {
+        between(first);
+        for (i64 q = first; q < smallest(first + step, d); q++) {
+            Vec<T> rows[V];
 #pragma GCC unroll 8
-        for (int v = 0; v < V; v++) rows[v] = load(x + q * tile_rows<T> + v * L);
+            for (int v = 0; v < V; v++) rows[v] = load(x + q * tile_rows<T> + v * L);
 #pragma GCC unroll 8
-        for (int j = 0; j < J; j++) {
-            const Vec<T> center = fill(centers[q * J + j]);
+            for (int j = 0; j < J; j++) {
+                const Vec<T> center = fill(centers[q * J + j]);
 #pragma GCC unroll 8
-            for (int v = 0; v < V; v++) product[j][v] += rows[v] * center;
+                for (int v = 0; v < V; v++) product[j][v] += rows[v] * center;
+            }
         }
     }
 }
 
 // One tile against J centres, the first of which is number `first`.
-template <class T, int J>
-GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms, i64 d, i64 first, Found<T> found) {
+template <class T, int J, class Between>
+GPUKMEANS_INLINE void search_group(const T *x, const T *centers, const T *norms, i64 d, i64 first, Found<T> found,
+                                   Between between) {
     constexpr int V = row_vectors, L = lanes<T>;
     Vec<T> product[J][V];
-    multiply_group<T, J>(x, centers, norms, d, product);
+    multiply_group<T, J>(x, centers, norms, d, product, between);
 #pragma GCC unroll 8
     for (int v = 0; v < V; v++) {
         Vec<T> best = load(found.best + v * L), second = load(found.second + v * L);
@@ -87,12 +93,15 @@ template <int J, class Use> GPUKMEANS_INLINE void with_size(i64 size, Use use) {
     }
 }
 
-// One tile against the centres first to last - 1; `first` begins a group.
-template <class T>
-void search_tile(const T *x, const T *groups, const T *norms, i64 d, i64 first, i64 last, Found<T> found) {
+// One tile against the centres first to last - 1; `first` begins a group. `between` is called with the number of the
+// group and of the feature that are next.
+template <class T, class Between>
+void search_tile(const T *x, const T *groups, const T *norms, i64 d, i64 first, i64 last, Found<T> found,
+                 Between between) {
     for (i64 j = first; j < last; j += group)
         with_size<group>(smallest(group, last - j), [&](auto size) {
-            search_group<T, size.count>(x, groups + j * d, norms + j, d, j, found);
+            search_group<T, size.count>(x, groups + j * d, norms + j, d, j, found,
+                                        [&](i64 q) { between(j / group, q); });
         });
 }
 
@@ -102,7 +111,7 @@ template <class T> void multiply_tile(const T *x, const T *groups, const T *star
     for (i64 j = 0; j < count; j += group)
         with_size<group>(smallest(group, count - j), [&](auto size) {
             Vec<T> product[size.count][V];
-            multiply_group<T, size.count>(x, groups + j * d, starts + j, d, product);
+            multiply_group<T, size.count>(x, groups + j * d, starts + j, d, product, [](i64) {});
             for (int i = 0; i < size.count; i++)
                 for (int v = 0; v < V; v++) store(out + (j + i) * tile_rows<T> + v * L, product[i][v]);
         });
