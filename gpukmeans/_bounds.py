@@ -32,7 +32,7 @@ _LEAST, _CHEAP = 16, 512
 # Where a search is cheap, bounds are begun once fewer than this share of the rows change their clusters in
 # a pass: before, hardly a row would be held. Rows of up to four features are searched so fast that bounds have to
 # hold nearly all.
-_SETTLED, _SETTLED_FEW = 0.05, 0.0005
+_SETTLED, _SETTLED_FEW = 0.05, 0.0025
 _FEW_FEATURES, _FEW_PRODUCTS = 4, 64
 
 # There, a pass in which more than this share of the rows had to be searched did not pay, and bounds rest.

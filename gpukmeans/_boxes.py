@@ -30,14 +30,15 @@ from ._rows import dense, take
 _FEATURES, _CLUSTERS = 4, 2**15 - 1  # at most: an owner is a number of 16 bits
 _LEAST = 4_000_000  # n * k from which boxes may pay
 _BITS = 16  # the number of boxes, as a power of two, at most ...
-_ROWS_A_BOX = 30  # ... and of rows for each, on average, at least
+_PAIRS_A_BOX = 200  # ... and of distances in a pass for each, at least
 
 _SAMPLE = 2048  # rows that the grid is laid by, and that tell whether it pays
-_TAILS, _MARGIN = (
-    1 / 256,
-    1 / 64,
-)  # of these on each side the grid need not hold; how much wider it is than that, of its width
-_WORTH = 0.45  # the share of the rows without an owner's label from which boxes do not pay
+_TAILS = 1 / 256  # of these, on each side it need not hold
+_MARGIN = 1 / 64  # of the width of the others, how much wider it is on each side
+
+# Boxes do not pay where they leave without an owner, or search in a pass, more than these shares of the rows. Bounds
+# hold more once less than the last share gets a new label.
+_OPEN, _SEARCHED, _SETTLED = 0.3, 0.6, 0.0005
 
 
 class Grid(NamedTuple):
@@ -88,11 +89,12 @@ class Boxes:
 
     def __init__(self, n_samples: int, n_features: int, n_clusters: int, kernels: Boxing) -> None:
         self._n = n_samples
-        bits = min(_BITS, (n_samples // _ROWS_A_BOX).bit_length() - 1)
+        bits = min(_BITS, (n_samples * n_clusters // _PAIRS_A_BOX).bit_length() - 1)
         self._level = bits // n_features
         self._kernels = kernels
         self._laid: _Laid | None = None
         self.pay = True  # as far as is known
+        self.serve = False  # whether they did in the pass before, and shall until labels hardly change
 
     def prepare(self, rows: Any, centers: np.ndarray, frame: Frame, labelled: bool) -> Boxed | None:
         """For a pass over rows (n, d) with these centres, (k, d) float64; None where no row would be held.
@@ -100,6 +102,7 @@ class Boxes:
         Every pass has to be told of, from the first, without labels, to the last; or `forget` be called.
         """
         known = labelled and self._laid is not None
+        self.serve &= known
         if self.pay and frame.scale == 1.0 and not frame.spherical:
             self._laid = self._laid or self._lay(rows, centers)
         if not self.pay or self._laid is None:
@@ -109,13 +112,14 @@ class Boxes:
         boxed = Boxed(numbers, self._kernels.find_owners(grid, centers, owners))
         return boxed if known else None
 
-    def learn(self, searched: int) -> None:
-        """Take note of how many rows a pass with boxes had to search."""
-        self.pay = searched < _WORTH * self._n
+    def learn(self, searched: int, changed: int) -> None:
+        """Take note of how many rows a pass with boxes had to search, and how many got a new label."""
+        self.pay = searched < _SEARCHED * self._n
+        self.serve = self.pay and changed >= _SETTLED * self._n
 
     def forget(self) -> None:
         """Forget what is known of the rows."""
-        self._laid = None
+        self._laid, self.serve = None, False
 
     def _lay(self, rows: Any, centers: np.ndarray) -> _Laid | None:
         """A grid, if its boxes would hold enough of a sample of the rows."""
@@ -123,7 +127,7 @@ class Boxes:
         grid = _lay_grid(sample, self._level)
         owners = np.full(grid.size, -1, np.int16)
         self._kernels.find_owners(grid, centers, owners)
-        if (owners[self._kernels.number_rows(sample, grid)] < 0).mean() >= _WORTH:
+        if (owners[self._kernels.number_rows(sample, grid)] < 0).mean() >= _OPEN:
             return None
         return _Laid(grid, self._kernels.number_rows(rows, grid), owners)
 

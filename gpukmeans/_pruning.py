@@ -60,13 +60,13 @@ class Pruning:
     def search(self, request: Request) -> Searched:
         """A pass, and those after it that `request.ahead` allows and that need nothing between them."""
         bounds, tests = self.bounds, None
-        if bounds:
+        if bounds and not (self._boxes and self._boxes.serve):
             tests = bounds.prepare(request.centers, request.frame, request.rows, request.labels)
         boxed = self._boxed(request, tests)
         ahead = None if tests or boxed else self._ahead(request)
         found = self._search_by_directions(request._replace(tests=tests, boxed=boxed, ahead=ahead))
         if self._boxes and boxed:
-            self._boxes.learn(found.searched)
+            self._boxes.learn(found.searched, found.changed)
         if bounds:
             bounds.learn(tests, found.searched, found.changed)
         return found

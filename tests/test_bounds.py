@@ -235,7 +235,7 @@ def test_bounds_wait_on_noise_where_searching_is_cheap(d, k, waits):
         assert told[1].filter
 
 
-@pytest.mark.parametrize(("k", "many", "few"), [(40, 60, 30), (10, 30, 0)])
+@pytest.mark.parametrize(("k", "many", "few"), [(40, 60, 30), (10, 30, 2)])
 def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched(k, many, few):
     bounds = gpukmeans._bounds.Bounds(1000, 2, k, lambda centers, frame: np.zeros(len(centers)))
     centers = np.arange(2.0 * k).reshape(k, 2)

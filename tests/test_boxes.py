@@ -53,10 +53,11 @@ def boxed(monkeypatch):
     monkeypatch.setattr("gpukmeans._plan._IN_ONE_CALL", 0)
     monkeypatch.setattr("gpukmeans._pruning.worth_keeping", lambda d, k: False)
     monkeypatch.setattr(gpukmeans._boxes, "_LEAST", 0)
-    monkeypatch.setattr(gpukmeans._boxes, "_WORTH", 2.0)
-    monkeypatch.setattr(gpukmeans._boxes, "_ROWS_A_BOX", 1)
+    monkeypatch.setattr(gpukmeans._boxes, "_OPEN", 2.0)
+    monkeypatch.setattr(gpukmeans._boxes, "_SEARCHED", 2.0)
+    monkeypatch.setattr(gpukmeans._boxes, "_PAIRS_A_BOX", 10)
     searched, learn = [], Boxes.learn
-    monkeypatch.setattr(Boxes, "learn", lambda self, number: searched.append(number) or learn(self, number))
+    monkeypatch.setattr(Boxes, "learn", lambda self, *told: searched.append(told[0]) or learn(self, *told))
     return searched
 
 
@@ -186,7 +187,7 @@ def test_the_checker_catches_boxes_that_are_too_bold(boxed, monkeypatch):
 def passes_of(X, k, iterations, monkeypatch):
     """Rows searched with boxes in each pass of a fit."""
     searched, learn = [], Boxes.learn
-    monkeypatch.setattr(Boxes, "learn", lambda self, number: searched.append(number) or learn(self, number))
+    monkeypatch.setattr(Boxes, "learn", lambda self, *told: searched.append(told[0]) or learn(self, *told))
     KMeans(k, init=X[:k], max_iter=iterations, tol=0).fit(X)
     return searched
 
@@ -206,7 +207,7 @@ def test_boxes_are_not_for(monkeypatch, case):
     X = np.random.default_rng(0).random((400_000, 4 if "four" in case else 2), dtype=np.float32)
     X = X[:4000] if case == "small" else X * 1e-30 if case == "tiny numbers" else X
     searched = []
-    monkeypatch.setattr(Boxes, "learn", lambda self, number: searched.append(number))
+    monkeypatch.setattr(Boxes, "learn", lambda self, *told: searched.append(told))
     init = np.repeat(X[:5], 3, axis=0) if case == "copies" else X[:15] + np.arange(15)[:, None] * X[:15] / 64
     KMeans(15, init=init, max_iter=2, tol=0, metric="cosine" if case == "cosines" else "euclidean").fit(X)
     assert not searched
@@ -214,10 +215,10 @@ def test_boxes_are_not_for(monkeypatch, case):
 
 def test_boxes_end_where_they_do_not_pay_or_bounds_begin(monkeypatch):
     X = np.random.default_rng(0).random((400_000, 2), dtype=np.float32)
-    monkeypatch.setattr(gpukmeans._boxes, "_WORTH", 0.2)  # the second pass has to search more
+    monkeypatch.setattr(gpukmeans._boxes, "_SEARCHED", 0.2)  # the second pass has to search more
     assert len(passes_of(X, 10, 6, monkeypatch)) == 1
     monkeypatch.undo()
-    monkeypatch.setattr("gpukmeans._bounds._SETTLED_FEW", 0.02)
+    monkeypatch.setattr(gpukmeans._boxes, "_SETTLED", 0.002)
     with prepare(X, None, 10, CPU) as (plan, _):
         lloyd(plan, X[:10].astype(np.float64), max_iter=30, tol=0.0, line="")
         assert plan.pruning._boxes._laid is None
