@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLAGS = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -g1"
 TESTS = [f"tests/test_{name}.py" for name in ("sanitized", "bounds", "leading", "seeding_kernels")]
 TESTS += [f"tests/test_coarse.py::test_{name}" for name in ("rows_of_any_length", "rows_in_any_memory")]
+TESTS += [f"tests/test_boxes.py::test_{name}" for name in ("rows_of_a_box_have_its_owner", "the_same_fit_as_without")]
 
 
 # The editable package comes before PYTHONPATH, so its finder has to go.
