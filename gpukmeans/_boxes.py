@@ -27,7 +27,8 @@ from ._device import is_single
 from ._frame import Frame
 from ._rows import dense, take
 
-_FEATURES, _CLUSTERS = 4, 2**15 - 1  # at most: an owner is a number of 16 bits
+_FEATURES = 4  # at most
+_PRODUCTS = 512  # n_features * n_clusters up to which: with more, bounds are kept from the first pass
 _LEAST = 4_000_000  # n * k from which boxes may pay
 _BITS = 16  # the number of boxes, as a power of two, at most ...
 _PAIRS_A_BOX = 200  # ... and of distances in a pass for each, at least
@@ -41,7 +42,7 @@ _MARGIN = 1 / 64  # of the width of the others, how much wider it is on each sid
 _OPEN, _SEARCHED, _SETTLED = 0.3, 0.6, 0.0005
 
 
-class Grid(NamedTuple):
+class BoxGrid(NamedTuple):
     """Boxes beside each other: 2**level along each feature."""
 
     low: np.ndarray  # (d,) float64, of values of the rows' dtype: where the first begin
@@ -61,18 +62,18 @@ class Boxed(NamedTuple):
     open: np.ndarray  # (boxes,) uint8: 1 where the rows of a box have to be searched
 
 
-class Boxing(NamedTuple):
+class BoxKernels(NamedTuple):
     """The kernels."""
 
-    number_rows: Callable[[Any, Grid], np.ndarray]  # the box of each row
+    number_rows: Callable[[Any, BoxGrid], np.ndarray]  # the box of each row
     # Which boxes have no owner or a new one, for centres (k, d); owners (boxes,), -1 for none, are brought up to date.
-    find_owners: Callable[[Grid, np.ndarray, np.ndarray], np.ndarray]
+    find_owners: Callable[[BoxGrid, np.ndarray, np.ndarray], np.ndarray]
 
 
 class _Laid(NamedTuple):
     """A grid over the rows."""
 
-    grid: Grid
+    grid: BoxGrid
     numbers: np.ndarray  # (n,)
     owners: np.ndarray  # (boxes,) for the centres of the pass before
 
@@ -84,47 +85,63 @@ class Boxes:
     ----------
     n_samples, n_features, n_clusters : int
         For which they are `worth_trying`.
-    kernels : Boxing
+    kernels : BoxKernels
     """
 
-    def __init__(self, n_samples: int, n_features: int, n_clusters: int, kernels: Boxing) -> None:
+    def __init__(self, n_samples: int, n_features: int, n_clusters: int, kernels: BoxKernels) -> None:
         self._n = n_samples
         bits = min(_BITS, (n_samples * n_clusters // _PAIRS_A_BOX).bit_length() - 1)
-        self._level = bits // n_features
+        self._level = max(0, bits) // n_features
         self._kernels = kernels
         self._laid: _Laid | None = None
+        self._known = False  # whether the owners are those of the labels there are
         self.pay = True  # as far as is known
         self.serve = False  # whether they did in the pass before, and shall until labels hardly change
 
-    def prepare(self, rows: Any, centers: np.ndarray, frame: Frame, labelled: bool) -> Boxed | None:
+    def start(self) -> None:
+        """Nothing is known of the labels that the next pass begins with."""
+        self._known = self.serve = False
+
+    def prepare(self, rows: Any, centers: np.ndarray, frame: Frame, stay: bool) -> Boxed | None:
         """For a pass over rows (n, d) with these centres, (k, d) float64; None where no row would be held.
 
-        Every pass has to be told of, from the first, without labels, to the last; or `forget` be called.
-        """
-        known = labelled and self._laid is not None
-        self.serve &= known
-        if self.pay and frame.scale == 1.0 and not frame.spherical:
-            self._laid = self._laid or self._lay(rows, centers)
-        if not self.pay or self._laid is None:
-            self.pay = False
-            return None
-        grid, numbers, owners = self._laid
-        boxed = Boxed(numbers, self._kernels.find_owners(grid, centers, owners))
-        return boxed if known else None
+        Every pass from `start` on has to be told of before and, by `learn`, after it; or `forget` be called.
 
-    def learn(self, searched: int, changed: int) -> None:
-        """Take note of how many rows a pass with boxes had to search, and how many got a new label."""
-        self.pay = searched < _SEARCHED * self._n
-        self.serve = self.pay and changed >= _SETTLED * self._n
+        Parameters
+        ----------
+        rows, centers : array
+        frame : Frame
+        stay : bool
+            Whether there may be another pass after this one: else a grid that is not there yet is not worth its price.
+        """
+        known, self._known = self._known, False
+        if not self.pay or frame.scale != 1.0 or frame.spherical:
+            self.pay, self._laid = False, None
+        elif self._laid:
+            grid, numbers, owners = self._laid
+            boxed = Boxed(numbers, self._kernels.find_owners(grid, centers, owners))
+            return boxed if known else None
+        elif stay:
+            self._laid = self._lay(rows, centers)
+            self.pay = self._laid is not None
+        return None
+
+    def learn(self, boxed: Boxed | None, searched: int, changed: int) -> None:
+        """Take note of a pass that is done: how many rows it had to search, and how many got a new label."""
+        self._known = self._laid is not None
+        if boxed:
+            self.pay = searched < _SEARCHED * self._n
+            self.serve = self.pay and changed >= _SETTLED * self._n
 
     def forget(self) -> None:
-        """Forget what is known of the rows."""
-        self._laid, self.serve = None, False
+        """Forget the rows."""
+        self._laid = None
+        self.start()
 
     def _lay(self, rows: Any, centers: np.ndarray) -> _Laid | None:
-        """A grid, if its boxes would hold enough of a sample of the rows."""
+        """A grid, if its boxes would hold enough of a sample of the rows with these centres, whose owners it has."""
         sample = dense(take(rows, np.arange(0, self._n, -(-self._n // _SAMPLE))))
-        grid = _lay_grid(sample, self._level)
+        grid = _lay_grid(sample, np.float32 if is_single(rows.dtype) else np.float64, self._level)
         owners = np.full(grid.size, -1, np.int16)
         self._kernels.find_owners(grid, centers, owners)
         if (owners[self._kernels.number_rows(sample, grid)] < 0).mean() >= _OPEN:
@@ -134,14 +151,15 @@ class Boxes:
 
 def worth_trying(n_samples: int, n_features: int, n_clusters: int) -> bool:
     """Whether a pass takes long enough."""
-    return n_features <= _FEATURES and 1 < n_clusters <= _CLUSTERS and n_samples * n_clusters >= _LEAST
+    products = n_features * n_clusters
+    return n_features <= _FEATURES and n_clusters > 1 and products <= _PRODUCTS and n_samples * n_clusters >= _LEAST
 
 
-def _lay_grid(sample: np.ndarray, level: int) -> Grid:
-    """A grid that holds nearly all rows, by a sample (m, d) of them."""
-    dtype = np.float32 if is_single(sample.dtype) else np.float64
-    low, high = np.quantile(sample.astype(np.float64), [_TAILS, 1 - _TAILS], axis=0)
-    width = np.where(high > low, high - low, 1.0)
-    low = (low - _MARGIN * width).astype(dtype)
-    steps = (2.0**level / ((1 + 2 * _MARGIN) * width)).astype(dtype)
-    return Grid(low.astype(np.float64), steps.astype(np.float64), level)
+def _lay_grid(sample: np.ndarray, dtype: type, level: int) -> BoxGrid:
+    """A grid that holds nearly all rows, of that dtype, by a sample (m, d) of them."""
+    with np.errstate(all="ignore"):  # rows that lie too close together are outside of all boxes
+        low, high = np.quantile(sample.astype(np.float64), [_TAILS, 1 - _TAILS], axis=0)
+        width = np.where(high > low, high - low, 1.0)
+        low = (low - _MARGIN * width).astype(dtype)
+        steps: np.ndarray = (2.0**level / ((1 + 2 * _MARGIN) * width)).astype(dtype)
+    return BoxGrid(low.astype(np.float64), steps.astype(np.float64), level)

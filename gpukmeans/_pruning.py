@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ._bounds import Bounds, Tests, first_tests, worth_keeping
-from ._boxes import Boxed, Boxes, Boxing, worth_trying
+from ._boxes import Boxed, Boxes, BoxKernels, worth_trying
 from ._frame import Ahead, Frame, Request, Searched
 from ._leading import Leading, ranks
 
@@ -28,7 +28,7 @@ class Pruning:
         Runs one pass: takes a `Request`, returns what it `Searched`.
     ready : callable
         Called before anything is multiplied by NumPy between the passes.
-    boxing : Boxing or None
+    boxing : BoxKernels or None
         The kernels for boxes of rows, where there are any.
     """
 
@@ -39,7 +39,7 @@ class Pruning:
         n_clusters: int,
         search: Callable[[Request], Searched],
         ready: Callable[[], None],
-        boxing: Boxing | None,
+        boxing: BoxKernels | None,
     ) -> None:
         self._shape = n_samples, n_features, n_clusters
         self._search, self._ready = search, ready
@@ -50,6 +50,8 @@ class Pruning:
     def forget(self) -> None:
         """Forget what only holds from pass to pass of one run."""
         self.bounds = None
+        if self._boxes:
+            self._boxes.start()
 
     def keep_bounds(self) -> None:
         """From now on, until `forget`, if that pays."""
@@ -65,8 +67,8 @@ class Pruning:
         boxed = self._boxed(request, tests)
         ahead = None if tests or boxed else self._ahead(request)
         found = self._search_by_directions(request._replace(tests=tests, boxed=boxed, ahead=ahead))
-        if self._boxes and boxed:
-            self._boxes.learn(found.searched, found.changed)
+        if self._boxes:
+            self._boxes.learn(boxed, found.searched, found.changed)
         if bounds:
             bounds.learn(tests, found.searched, found.changed)
         return found
@@ -85,7 +87,7 @@ class Pruning:
         if tests:
             self._boxes.forget()
             return None
-        return self._boxes.prepare(request.rows, request.centers, request.frame, request.labelled)
+        return self._boxes.prepare(request.rows, request.centers, request.frame, request.ahead is not None)
 
     def _ahead(self, request: Request) -> Ahead | None:
         """How far a pass may go on that neither bounds nor boxes serve."""

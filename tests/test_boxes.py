@@ -12,7 +12,7 @@ from test_few_features import grid as integers
 
 import gpukmeans._boxes
 from gpukmeans import KMeans
-from gpukmeans._boxes import Boxes, Grid
+from gpukmeans._boxes import Boxes, BoxGrid
 from gpukmeans._device import CPU
 from gpukmeans._kernels.cpu import native
 from gpukmeans._lloyd import lloyd, update_centers
@@ -56,8 +56,19 @@ def boxed(monkeypatch):
     monkeypatch.setattr(gpukmeans._boxes, "_OPEN", 2.0)
     monkeypatch.setattr(gpukmeans._boxes, "_SEARCHED", 2.0)
     monkeypatch.setattr(gpukmeans._boxes, "_PAIRS_A_BOX", 10)
+    return noted(monkeypatch)
+
+
+def noted(monkeypatch):
+    """How many rows each pass with boxes searches from now on."""
     searched, learn = [], Boxes.learn
-    monkeypatch.setattr(Boxes, "learn", lambda self, *told: searched.append(told[0]) or learn(self, *told))
+
+    def told(self, boxed, number, changed):
+        if boxed:
+            searched.append(number)
+        learn(self, boxed, number, changed)
+
+    monkeypatch.setattr(Boxes, "learn", told)
     return searched
 
 
@@ -107,7 +118,7 @@ def test_rows_of_a_box_have_its_owner(seed, d, k, make, dtype):
     corner, other = X[rng.integers(0, 700, 2)].astype(np.float64)
     level = int(rng.integers(0, 16 // d + 1))
     steps = (2.0**level / np.where(corner == other, 1, np.abs(corner - other))).astype(dtype)
-    laid = Grid(np.minimum(corner, other), steps.astype(np.float64), level)
+    laid = BoxGrid(np.minimum(corner, other), steps.astype(np.float64), level)
     with prepare(X, None, k, CPU) as (plan, _):
         kernels = plan.operations.boxing(plan._workers)
         numbers, owners = kernels.number_rows(X, laid), np.full(laid.size, -1, np.int16)
@@ -186,8 +197,7 @@ def test_the_checker_catches_boxes_that_are_too_bold(boxed, monkeypatch):
 
 def passes_of(X, k, iterations, monkeypatch):
     """Rows searched with boxes in each pass of a fit."""
-    searched, learn = [], Boxes.learn
-    monkeypatch.setattr(Boxes, "learn", lambda self, *told: searched.append(told[0]) or learn(self, *told))
+    searched = noted(monkeypatch)
     KMeans(k, init=X[:k], max_iter=iterations, tol=0).fit(X)
     return searched
 
@@ -196,20 +206,25 @@ def test_most_rows_are_held(monkeypatch):
     """As the package is: from the second pass on, while labels change."""
     X = np.random.default_rng(0).random((400_000, 2), dtype=np.float32)
     searched = passes_of(X, 10, 8, monkeypatch)
-    assert len(searched) == 8
+    assert len(searched) == 8  # the other passes and the last assignment
     assert max(searched) < 0.4 * len(X)
     assert searched[-1] < 0.12 * len(X)
 
 
-@pytest.mark.parametrize("case", ["small", "noise of four features", "cosines", "tiny numbers", "copies"])
+@pytest.mark.parametrize(
+    "case",
+    ["small", "noise of four features", "cosines", "tiny numbers", "one tiny feature", "copies", "many clusters"],
+)
 def test_boxes_are_not_for(monkeypatch, case):
     """Where passes take no time, or most boxes would be open, or squares vanish: every row is searched."""
     X = np.random.default_rng(0).random((400_000, 4 if "four" in case else 2), dtype=np.float32)
     X = X[:4000] if case == "small" else X * 1e-30 if case == "tiny numbers" else X
-    searched = []
-    monkeypatch.setattr(Boxes, "learn", lambda self, *told: searched.append(told))
-    init = np.repeat(X[:5], 3, axis=0) if case == "copies" else X[:15] + np.arange(15)[:, None] * X[:15] / 64
-    KMeans(15, init=init, max_iter=2, tol=0, metric="cosine" if case == "cosines" else "euclidean").fit(X)
+    if case == "one tiny feature":  # boxes would be narrower than float32 tells
+        X = np.column_stack([X[:, :1], X[:, 1:] * np.float32(1e-42)])
+    searched = noted(monkeypatch)
+    k = 300 if case == "many clusters" else 15
+    init = np.repeat(X[:5], 3, axis=0) if case == "copies" else X[:k]
+    KMeans(k, init=init, max_iter=2, tol=0, metric="cosine" if case == "cosines" else "euclidean").fit(X)
     assert not searched
 
 
@@ -223,3 +238,49 @@ def test_boxes_end_where_they_do_not_pay_or_bounds_begin(monkeypatch):
         lloyd(plan, X[:10].astype(np.float64), max_iter=30, tol=0.0, line="")
         assert plan.pruning._boxes._laid is None
         assert plan.pruning._boxes.pay
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("offset", "width"), [(0, 1), (1e3, 1), (1e6, 8), (-3e4, 1e-1)])
+@pytest.mark.parametrize("d", [1, 2])
+def test_a_grid_is_of_numbers_that_rows_have(monkeypatch, dtype, offset, width, d):
+    """Else rows would be numbered by another grid than owners are found for."""
+    X = (offset + width * np.random.default_rng(d).random((400_000, d))).astype(dtype)
+    grids, lay = [], gpukmeans._boxes._lay_grid
+    monkeypatch.setattr(gpukmeans._boxes, "_lay_grid", lambda *given: grids.append(lay(*given)) or grids[-1])
+    searched = noted(monkeypatch)
+    fit = KMeans(10, init=X[:10], max_iter=12, tol=0).fit(X)
+    (laid,) = grids
+    assert np.array_equal(laid.low, laid.low.astype(dtype))
+    assert np.array_equal(laid.steps, laid.steps.astype(dtype))
+    assert searched
+    assert np.array_equal(fit.labels_, brute(X, fit.cluster_centers_))
+
+
+def test_a_run_begins_without_labels(boxed):
+    """Owners of the run before tell nothing, though the labels may have been asked for, and are -1."""
+    X = np.random.default_rng(0).random((5000, 2))
+    centers = X[:10].copy()
+    with prepare(X, None, 10, CPU) as (plan, _):
+        for _ in range(2):
+            plan.start()
+            assert (plan.labels == -1).all()
+            for _ in range(2):
+                step = plan.step(centers)
+                assert np.array_equal(step.labels, brute(X, centers))
+                plan.keep(step, step.changed)
+
+
+def test_one_assignment_is_not_worth_a_grid(boxed, monkeypatch):
+    X = np.random.default_rng(0).random((5000, 2))
+    fit = KMeans(10, init=X[:10], max_iter=3).fit(X)
+    monkeypatch.setattr(Boxes, "_lay", None)
+    assert np.array_equal(fit.predict(X), fit.labels_)
+
+
+def test_centres_as_far_as_each_other(boxed, isa):
+    """A circle of them around all boxes: nothing can be told of any box, and dividing ends early."""
+    angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    centers = 1e6 * np.column_stack([np.cos(angles), np.sin(angles)])
+    X = np.random.default_rng(0).normal(size=(5000, 2))
+    check_every_iteration(X, centers, 2)

@@ -12,17 +12,17 @@ class NumberPass : public Pass {
 
     NumberPass(AnyRows rows, In<double> low, In<double> steps, i64 level, In<i64> edges, Numbers numbers)
         : Pass(edges), kernels_(by_row_for(rows)), rows_(rows_of(rows)),
-          boxing_{rows_.d, level, low.data(), steps.data()}, edges_(edges.data()), numbers_(numbers.data()) {
+          grid_{rows_.d, level, low.data(), steps.data()}, edges_(edges.data()), numbers_(numbers.data()) {
         kept_ = nb::make_tuple(rows, low, steps, edges, numbers);
     }
     void work(i64 lane, void *) const override {
-        kernels_.number_rows(boxing_, rows_, edges_[lane], edges_[lane + 1], numbers_);
+        kernels_.number_rows(grid_, rows_, edges_[lane], edges_[lane + 1], numbers_);
     }
 
   private:
     const ByRow &kernels_;
     const Rows rows_;
-    const Boxing boxing_;
+    const BoxGrid grid_;
     const i64 *const edges_;
     std::uint16_t *const numbers_;
 };
@@ -33,7 +33,7 @@ class OwnersPass : public Pass {
     using Open = Out<std::uint8_t>;
 
     OwnersPass(In<double> low, In<double> steps, i64 level, In<double> centers, Owners owners, Open open)
-        : OwnersPass(Boxing{static_cast<i64>(low.size()), level, low.data(), steps.data()}, centers) {
+        : OwnersPass(BoxGrid{static_cast<i64>(low.size()), level, low.data(), steps.data()}, centers) {
         owning_.owners = owners.data(), owning_.open = open.data();
         kept_ = nb::make_tuple(low, steps, owners, open);
     }
@@ -41,26 +41,26 @@ class OwnersPass : public Pass {
     void work(i64 task, void *scratch) const override { active->find_owners(owning_, task, scratch); }
 
   private:
-    OwnersPass(const Boxing &boxing, const In<double> &centers)
-        : Pass(active->owning_tasks(boxing)), centers_(centers.size()), norms_(centers.shape(0)) {
-        const i64 k = static_cast<i64>(centers.shape(0)), d = boxing.d;
+    OwnersPass(const BoxGrid &grid, const In<double> &centers)
+        : Pass(active->owning_tasks(grid)), centers_(centers.size()), norms_(centers.shape(0)) {
+        const i64 k = static_cast<i64>(centers.shape(0)), d = grid.d;
         double reach = 0, extent = 0; // the largest |c|^2, and |x|^2 of a row in a box
         for (i64 j = 0; j < k; j++) {
             double norm = 0;
             for (i64 q = 0; q < d; q++) {
                 double &value = centers_[static_cast<std::size_t>(j * d + q)];
-                value = centers.data()[j * d + q] - boxing.low[q];
+                value = centers.data()[j * d + q] - grid.low[q];
                 norm += value * value;
             }
             norms_[static_cast<std::size_t>(j)] = norm;
             reach = std::max(reach, norm);
         }
-        for (i64 q = 0; q < d; q++) extent += std::pow(std::ldexp(1 / boxing.steps[q], static_cast<int>(boxing.level)), 2);
-        owning_ = {boxing, k, centers_.data(), norms_.data(), rounding * (reach + extent), nullptr, nullptr};
+        for (i64 q = 0; q < d; q++) extent += std::pow(std::ldexp(1 / grid.steps[q], static_cast<int>(grid.level)), 2);
+        owning_ = {grid, k, centers_.data(), norms_.data(), rounding * (reach + extent), nullptr, nullptr};
     }
 
-    // More than all roundings here and of the distances that decide, which are at most 60 of half a unit in the last
-    // place of these two squares.
+    // More than all roundings here and of the distances that decide: less than 100 times half a unit in the last place
+    // of the sum of these two squares.
     static constexpr double rounding = 0x1p-46;
 
     std::vector<double> centers_, norms_;

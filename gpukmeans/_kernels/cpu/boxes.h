@@ -29,12 +29,12 @@ template <int D> GPUKMEANS_INLINE i32 spread_bits(i32 bits) {
 template <int D> constexpr i32 boxes_of(i64 level) { return static_cast<i32>(i64(1) << (D * level)); }
 
 template <class Row, int D>
-GPUKMEANS_INLINE void number_rows_at(const Boxing &boxing, const Row *x, i64 row_step, i64 column_step, i64 count,
+GPUKMEANS_INLINE void number_rows_at(const BoxGrid &grid, const Row *x, i64 row_step, i64 column_step, i64 count,
                                      u16 *numbers) {
-    const Row most = static_cast<Row>(i64(1) << boxing.level);
-    const i32 outside = boxes_of<D>(boxing.level) - 1;
+    const Row most = static_cast<Row>(i64(1) << grid.level);
+    const i32 outside = boxes_of<D>(grid.level) - 1;
     Row low[D], steps[D];
-    for (int q = 0; q < D; q++) low[q] = static_cast<Row>(boxing.low[q]), steps[q] = static_cast<Row>(boxing.steps[q]);
+    for (int q = 0; q < D; q++) low[q] = static_cast<Row>(grid.low[q]), steps[q] = static_cast<Row>(grid.steps[q]);
     for (i64 i = 0; i < count; i++) {
         i32 number = 0, inside = 1;
         for (int q = 0; q < D; q++) {
@@ -48,13 +48,13 @@ GPUKMEANS_INLINE void number_rows_at(const Boxing &boxing, const Row *x, i64 row
 }
 
 // The boxes of rows `first` to `last` - 1.
-template <class Row> void number_rows(const Boxing &boxing, const Rows &rows, i64 first, i64 last, u16 *numbers) {
+template <class Row> void number_rows(const BoxGrid &grid, const Rows &rows, i64 first, i64 last, u16 *numbers) {
     const Row *x = row_of<Row>(rows, first);
-    with_few_features(boxing.d, [&](auto d) {
+    with_few_features(grid.d, [&](auto d) {
         if (rows.row_step == d.count && rows.column_step == 1)
-            number_rows_at<Row, d.count>(boxing, x, d.count, 1, last - first, numbers + first);
+            number_rows_at<Row, d.count>(grid, x, d.count, 1, last - first, numbers + first);
         else
-            number_rows_at<Row, d.count>(boxing, x, rows.row_step, rows.column_step, last - first, numbers + first);
+            number_rows_at<Row, d.count>(grid, x, rows.row_step, rows.column_step, last - first, numbers + first);
     });
 }
 
@@ -84,20 +84,21 @@ inline i64 list_open(const Boxed &boxed, i64 a, i64 b, i64 *which) {
 template <int D> class Division {
   public:
     Division(const Owning &of, void *scratch) : of_(of), values_(static_cast<double *>(scratch)) {
-        for (int q = 0; q < D; q++) width_[q] = 1 / of.boxing.steps[q];
+        for (int q = 0; q < D; q++) width_[q] = 1 / of.grid.steps[q];
     }
 
     static i64 scratch_bytes(const Owning &of) {
-        return of.k * static_cast<i64>(sizeof(double)) + (of.boxing.level + 2) * of.k * static_cast<i64>(sizeof(i32));
+        return of.k * static_cast<i64>(sizeof(double)) + (of.grid.level + 2) * of.k * static_cast<i64>(sizeof(i32));
     }
 
     // The boxes that a box of a higher level holds, of those side by side there.
     void run(i64 task, i64 level) {
         i64 corner[D] = {};
-        for (i64 bit = 0; bit < of_.boxing.level - level; bit++)
+        for (i64 bit = 0; bit < of_.grid.level - level; bit++)
             for (int q = 0; q < D; q++) corner[q] |= (task >> (bit * D + q) & 1) << (bit + level);
         i32 *all = reinterpret_cast<i32 *>(values_ + of_.k);
         for (i64 j = 0; j < of_.k; j++) all[j] = static_cast<i32>(j);
+        tests_left_ = tests_a_box << (D * level);
         divide(corner, task << (D * level), level, all, of_.k);
     }
 
@@ -106,7 +107,8 @@ template <int D> class Division {
     void divide(const i64 *corner, i64 first, i64 level, i32 *candidates, i64 count) {
         i32 *const left = candidates + count;
         const i64 number = still_near(corner, level, candidates, count, left);
-        if (number == 1 || level == 0) {
+        tests_left_ -= count;
+        if (number == 1 || level == 0 || tests_left_ < 0) {
             const std::int16_t owner = static_cast<std::int16_t>(number == 1 ? left[0] : -1);
             for (i64 box = first; box < first + boxes_of<D>(level); box++) {
                 of_.open[box] = owner < 0 || of_.owners[box] != owner;
@@ -153,20 +155,24 @@ template <int D> class Division {
     // How far outside its box a row may lie whose place was rounded, in boxes: three times by 2^-24 of 2^16 at most.
     static constexpr double astray = 0x1p-6;
 
+    // Where more centres than so many a box are looked at, as where all are about as far away, the rest is left open.
+    static constexpr i64 tests_a_box = 32;
+
     const Owning &of_;
     double *const values_; // (k,) and, after them, the lists of candidates
     double width_[D];
+    i64 tests_left_ = 0;
 };
 
 // The work is divided into the boxes of a higher level.
-inline i64 owning_level(const Boxing &boxing) { return largest(0, boxing.level - (boxing.d > 2 ? 2 : 6 / boxing.d)); }
+inline i64 owning_level(const BoxGrid &grid) { return largest(0, grid.level - (grid.d > 2 ? 2 : 6 / grid.d)); }
 
-inline i64 owning_tasks(const Boxing &boxing) { return i64(1) << (boxing.d * (boxing.level - owning_level(boxing))); }
+inline i64 owning_tasks(const BoxGrid &grid) { return i64(1) << (grid.d * (grid.level - owning_level(grid))); }
 
 inline i64 owning_scratch(const Owning &of) { return Division<1>::scratch_bytes(of); }
 
 inline void find_owners(const Owning &of, i64 task, void *scratch) {
-    with_few_features(of.boxing.d, [&](auto d) { Division<d.count>(of, scratch).run(task, owning_level(of.boxing)); });
+    with_few_features(of.grid.d, [&](auto d) { Division<d.count>(of, scratch).run(task, owning_level(of.grid)); });
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

@@ -68,7 +68,7 @@ struct Bounds {
 
 // Boxes of a grid over rows of few features, 2^level along each: numbered so that the halves of a box, and the quarters of
 // these, follow each other (Morton's order). See _boxes.py.
-struct Boxing {
+struct BoxGrid {
     i64 d, level;
     const double *low;   // (d,) where the grid begins, in the type of the rows
     const double *steps; // (d,) boxes a unit of length, likewise
@@ -82,7 +82,7 @@ struct Boxed {
 
 // Boxes of which all is nearest to one centre, to be found.
 struct Owning {
-    Boxing boxing;
+    BoxGrid grid;
     i64 k;
     const double *centers; // (k, d) about `low`
     const double *norms;   // (k,) their |c|^2
@@ -283,7 +283,7 @@ struct ByRow {
     void (*add_up)(const AddUp &, i64 lane, void *scratch);
     i64 (*pairs_scratch)(const Cells &);
     void (*add_pairs)(const Cells &, const Tile &of, const Tile &to, void *scratch);
-    void (*number_rows)(const Boxing &, const Rows &, i64 first, i64 last, std::uint16_t *numbers);
+    void (*number_rows)(const BoxGrid &, const Rows &, i64 first, i64 last, std::uint16_t *numbers);
 };
 
 struct Table {
@@ -293,7 +293,7 @@ struct Table {
     Moved (*arrive)(const Sums &, i64 lanes, const double *centers, i64 k, i64 d, double *moved, double *ways);
     void (*learn)(const Sums &, i64 lanes, const double *centers, const double *weights, i64 k, i64 d, double *moved,
                   double *gained);
-    i64 (*owning_tasks)(const Boxing &);
+    i64 (*owning_tasks)(const BoxGrid &);
     i64 (*owning_scratch)(const Owning &);
     void (*find_owners)(const Owning &, i64 task, void *scratch);
     Searching single;  // float rows, float distances
