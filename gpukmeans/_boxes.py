@@ -115,7 +115,7 @@ class Boxes:
             Whether there may be another pass after this one: else a grid that is not there yet is not worth its price.
         """
         known, self._known = self._known, False
-        if not self.pay or frame.scale != 1.0 or frame.spherical:
+        if not self.pay or frame.scale != 1.0:
             self.pay, self._laid = False, None
         elif self._laid:
             grid, numbers, owners = self._laid

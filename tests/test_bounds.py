@@ -56,26 +56,31 @@ KINDS = ["noise", "blobs", "integers", "outlier", "two groups", "symmetric"]
 
 
 def check_every_iteration(X, C, iterations, weights=None):
-    """Lloyd by hand on a plan: the labels of each pass against brute force; how many rows were searched."""
+    """Lloyd by hand with bounds wherever they may be kept; how many rows each pass searched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpukmeans._bounds, "_SETTLED", 2.0)  # begin at once, however many rows move
+        patch.setattr(gpukmeans._bounds, "_SETTLED_FEW", 2.0)
+        patch.setattr(gpukmeans._bounds, "_QUIET", 2.0)  # and hold blocks of rows
+        passes = noted(patch)
+        check_by_hand(X, C, iterations, weights)
+    return [searched for _, searched, _ in passes]
+
+
+def check_by_hand(X, C, iterations, weights=None):
+    """Lloyd by hand on a plan: the labels of each pass against brute force, and the inertia at its end."""
     with prepare(X, weights, len(C), CPU) as (plan, _):
         centers = C.astype(np.float64)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(gpukmeans._bounds, "_SETTLED", 2.0)  # begin at once, however many rows move
-            patch.setattr(gpukmeans._bounds, "_SETTLED_FEW", 2.0)
-            patch.setattr(gpukmeans._bounds, "_QUIET", 2.0)  # and hold blocks of rows
-            passes = noted(patch)
-            for _ in range(iterations):
-                step = plan.step(centers)
-                plan.repeat(0, step.doubtful)
-                assert np.array_equal(step.labels, brute(X, centers))
-                plan.keep(step, step.changed)
-                centers = update_centers(side_by_side(step.lanes), centers, plan.frame.shift)
-            labels, inertia = plan.judge(centers)
+        for _ in range(iterations):
+            step = plan.step(centers)
+            plan.repeat(0, step.doubtful)
+            assert np.array_equal(step.labels, brute(X, centers))
+            plan.keep(step, step.changed)
+            centers = update_centers(side_by_side(step.lanes), centers, plan.frame.shift)
+        labels, inertia = plan.judge(centers)
     assert np.array_equal(labels, brute(X, centers))
     w = np.ones(len(X)) if weights is None else weights
     own = ((X.astype(np.float64) - centers[labels]) ** 2).sum(1)
     assert inertia == pytest.approx(float((w * own).sum()), rel=1e-12)
-    return [searched for _, searched, _ in passes]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

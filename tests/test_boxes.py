@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bounds import brute
+from test_bounds import brute, check_by_hand
 from test_few_features import bisectors, far_groups, some_far, uniform
 from test_few_features import grid as integers
 
@@ -15,9 +15,8 @@ from gpukmeans import KMeans
 from gpukmeans._boxes import Boxes, BoxGrid
 from gpukmeans._device import CPU
 from gpukmeans._kernels.cpu import native
-from gpukmeans._lloyd import lloyd, update_centers
+from gpukmeans._lloyd import lloyd
 from gpukmeans._prepare import prepare
-from gpukmeans._sums import side_by_side
 
 pytestmark = pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
 
@@ -72,31 +71,13 @@ def noted(monkeypatch):
     return searched
 
 
-def check_every_iteration(X, C, iterations, weights=None):
-    """Lloyd by hand on a plan: the labels of each pass against brute force."""
-    with prepare(X, weights, len(C), CPU) as (plan, _):
-        centers = C.astype(np.float64)
-        plan.start()
-        for _ in range(iterations):
-            step = plan.step(centers)
-            assert np.array_equal(step.labels, brute(X, centers))
-            plan.repeat(0, step.doubtful)
-            plan.keep(step, step.changed)
-            centers = update_centers(side_by_side(step.lanes), centers, plan.frame.shift)
-        labels, inertia = plan.judge(centers)
-    assert np.array_equal(labels, brute(X, centers))
-    w = np.ones(len(X)) if weights is None else weights
-    own = ((X.astype(np.float64) - centers[labels]) ** 2).sum(1)
-    assert inertia == pytest.approx(float((w * own).sum()), rel=1e-12)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(("n", "d", "k"), [(3001, 1, 7), (5003, 2, 10), (4099, 3, 40), (5003, 4, 5)])
 def test_labels_of_every_iteration(boxed, isa, dtype, make, n, d, k):
     rng = np.random.default_rng([n, d, k])
     X, centers = (values.astype(dtype) for values in make(rng, n, d, k))
-    check_every_iteration(X, centers, 5, rng.random(n) if k % 2 else None)
+    check_by_hand(X, centers, 5, rng.random(n) if k % 2 else None)
     assert len(boxed) == 5 or make is one_value  # all passes but the first
     if make is uniform:
         assert boxed[-1] < n * 0.8
@@ -192,7 +173,7 @@ def test_the_checker_catches_boxes_that_are_too_bold(boxed, monkeypatch):
     monkeypatch.setattr(Boxes, "prepare", bold)
     X, centers = uniform(np.random.default_rng(1), 5000, 2, 10)
     with pytest.raises(AssertionError):
-        check_every_iteration(X, centers, 4)
+        check_by_hand(X, centers, 4)
 
 
 def passes_of(X, k, iterations, monkeypatch):
@@ -283,4 +264,4 @@ def test_centres_as_far_as_each_other(boxed, isa):
     angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
     centers = 1e6 * np.column_stack([np.cos(angles), np.sin(angles)])
     X = np.random.default_rng(0).normal(size=(5000, 2))
-    check_every_iteration(X, centers, 2)
+    check_by_hand(X, centers, 2)

@@ -8,9 +8,7 @@ namespace {
 
 class NumberPass : public Pass {
   public:
-    using Numbers = Out<std::uint16_t>;
-
-    NumberPass(AnyRows rows, In<double> low, In<double> steps, i64 level, In<i64> edges, Numbers numbers)
+    NumberPass(AnyRows rows, In<double> low, In<double> steps, i64 level, In<i64> edges, Out<std::uint16_t> numbers)
         : Pass(edges), kernels_(by_row_for(rows)), rows_(rows_of(rows)),
           grid_{rows_.d, level, low.data(), steps.data()}, edges_(edges.data()), numbers_(numbers.data()) {
         kept_ = nb::make_tuple(rows, low, steps, edges, numbers);
@@ -29,10 +27,8 @@ class NumberPass : public Pass {
 
 class OwnersPass : public Pass {
   public:
-    using Owners = Out<std::int16_t>;
-    using Open = Out<std::uint8_t>;
-
-    OwnersPass(In<double> low, In<double> steps, i64 level, In<double> centers, Owners owners, Open open)
+    OwnersPass(In<double> low, In<double> steps, i64 level, In<double> centers, Out<std::int16_t> owners,
+               Out<std::uint8_t> open)
         : OwnersPass(BoxGrid{static_cast<i64>(low.size()), level, low.data(), steps.data()}, centers) {
         owning_.owners = owners.data(), owning_.open = open.data();
         kept_ = nb::make_tuple(low, steps, owners, open);

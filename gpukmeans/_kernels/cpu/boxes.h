@@ -169,6 +169,7 @@ inline i64 owning_level(const BoxGrid &grid) { return largest(0, grid.level - (g
 
 inline i64 owning_tasks(const BoxGrid &grid) { return i64(1) << (grid.d * (grid.level - owning_level(grid))); }
 
+// The same for any number of features.
 inline i64 owning_scratch(const Owning &of) { return Division<1>::scratch_bytes(of); }
 
 inline void find_owners(const Owning &of, i64 task, void *scratch) {

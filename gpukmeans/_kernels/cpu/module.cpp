@@ -43,11 +43,11 @@ NB_MODULE(_native, m) {
              nb::kw_only(), "rows"_a, "weights"_a.none(), "labels"_a, "centers"_a, "edges"_a, "squared"_a.none(),
              "inertia"_a);
     nb::class_<NumberPass, Pass>(m, "NumberPass")
-        .def(nb::init<AnyRows, In<double>, In<double>, i64, In<i64>, NumberPass::Numbers>(), nb::kw_only(), "rows"_a, "low"_a,
-             "steps"_a, "level"_a, "edges"_a, "numbers"_a.noconvert());
+        .def(nb::init<AnyRows, In<double>, In<double>, i64, In<i64>, Out<std::uint16_t>>(), nb::kw_only(), "rows"_a,
+             "low"_a, "steps"_a, "level"_a, "edges"_a, "numbers"_a.noconvert());
     nb::class_<OwnersPass, Pass>(m, "OwnersPass")
-        .def(nb::init<In<double>, In<double>, i64, In<double>, OwnersPass::Owners, OwnersPass::Open>(), "low"_a, "steps"_a,
-             "level"_a, "centers"_a, "owners"_a.noconvert(), "open"_a.noconvert());
+        .def(nb::init<In<double>, In<double>, i64, In<double>, Out<std::int16_t>, Out<std::uint8_t>>(), "low"_a,
+             "steps"_a, "level"_a, "centers"_a, "owners"_a.noconvert(), "open"_a.noconvert());
     nb::class_<AddPass, Pass>(m, "AddPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, In<i32>, In<double>, In<i64>, Out<double>, Out<double>,
                       Out<i64>, std::optional<Out<double>>>(),
@@ -75,12 +75,14 @@ NB_MODULE(_native, m) {
                       In<double>, double, std::optional<Directions>, Out<i32>, bool, std::optional<Out<float>>,
                       std::optional<Out<float>>, std::optional<In<double>>, std::optional<In<double>>,
                       std::optional<In<float>>, std::optional<In<float>>, bool, std::optional<Out<float>>, float,
-                      std::optional<Numbers>, std::optional<Open>, std::optional<Again>, int, In<i64>, std::optional<Out<double>>, std::optional<Out<double>>,
+                      std::optional<In<std::uint16_t>>, std::optional<In<std::uint8_t>>, std::optional<Again>, int,
+                      In<i64>, std::optional<Out<double>>, std::optional<Out<double>>,
                       std::optional<Out<i64>>, std::optional<Out<double>>, std::optional<Out<double>>, Out<i64>>(),
              nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
              "spherical"_a, "centers"_a, "trust"_a, "directions"_a.none(),
              "labels"_a, "labelled"_a, "upper"_a.none(), "gap"_a.none(), "drift"_a.none(), "spread"_a.none(), "near"_a.none(),
-             "far"_a.none(), "filter"_a, "slack"_a.none(), "tightened"_a, "numbers"_a.none(), "open"_a.none(), "again"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
+             "far"_a.none(), "filter"_a, "slack"_a.none(), "tightened"_a, "numbers"_a.none(),
+             "open"_a.none(), "again"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
              "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert())
         .def("iterate", &SearchPass::iterate, "crew"_a.none(), "centers"_a.noconvert(), "most"_a, "tol"_a, "settled"_a,
              "Lloyd's algorithm up to a pass after which the caller has to decide; how many came before.");

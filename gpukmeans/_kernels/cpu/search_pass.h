@@ -146,10 +146,6 @@ struct Again {
     In<i64> movers;
 };
 
-// The box of each row, and which are open: `_boxes.Boxed`.
-using Numbers = In<std::uint16_t>;
-using Open = In<std::uint8_t>;
-
 class SearchPass : public Searches {
   public:
     SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
@@ -157,7 +153,8 @@ class SearchPass : public Searches {
                Out<i32> labels, bool labelled, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
                std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
                std::optional<In<float>> far_, bool filter, std::optional<Out<float>> slack, float tightened,
-               std::optional<Numbers> numbers, std::optional<Open> open, std::optional<Again> again, int add, In<i64> edges, std::optional<Out<double>> sums,
+               std::optional<In<std::uint16_t>> numbers, std::optional<In<std::uint8_t>> open,
+               std::optional<Again> again, int add, In<i64> edges, std::optional<Out<double>> sums,
                std::optional<Out<double>> masses, std::optional<Out<i64>> counts, std::optional<Out<double>> rests,
                std::optional<Out<double>> inertia, Out<i64> facts)
         : Searches(edges, searching_for(rows, wide), static_cast<i64>(centers.shape(0)),
