@@ -103,6 +103,11 @@ template <int D> class Division {
     }
 
   private:
+    void give(i64 box, std::int16_t owner) {
+        of_.open[box] = owner < 0 || of_.owners[box] != owner;
+        of_.owners[box] = owner;
+    }
+
     // One box and all in it; what follows the `count` candidates is scratch memory.
     void divide(const i64 *corner, i64 first, i64 level, i32 *candidates, i64 count) {
         i32 *const left = candidates + count;
@@ -110,10 +115,11 @@ template <int D> class Division {
         tests_left_ -= count;
         if (number == 1 || level == 0 || tests_left_ < 0) {
             const std::int16_t owner = static_cast<std::int16_t>(number == 1 ? left[0] : -1);
-            for (i64 box = first; box < first + boxes_of<D>(level); box++) {
-                of_.open[box] = owner < 0 || of_.owners[box] != owner;
-                of_.owners[box] = owner;
-            }
+            for (i64 box = first; box < first + boxes_of<D>(level); box++) give(box, owner);
+            return;
+        }
+        if (level == 1) {
+            divide_last(corner, first, left, number);
             return;
         }
         for (i64 part = 0; part < 1 << D; part++) {
@@ -121,6 +127,43 @@ template <int D> class Division {
             for (int q = 0; q < D; q++) at[q] = corner[q] + ((part >> q & 1) << (level - 1));
             divide(at, first + (part << (D * (level - 1))), level - 1, left, number);
         }
+    }
+
+    // The same of all parts of a box at once, which are not divided any further.
+    void divide_last(const i64 *corner, i64 first, const i32 *candidates, i64 count) {
+        constexpr int parts = 1 << D;
+        double middle[D][parts], least[parts], own[D][parts] = {}, nearest[parts] = {}, near[parts] = {};
+        for (int part = 0; part < parts; part++) least[part] = __builtin_inf();
+        for (int q = 0; q < D; q++)
+            for (int part = 0; part < parts; part++)
+                middle[q][part] = -2 * (static_cast<double>(corner[q] + (part >> q & 1)) + 0.5) * width_[q];
+        auto value_of = [&](i32 j, int part) {
+            double value = of_.norms[j];
+            for (int q = 0; q < D; q++) value += middle[q][part] * of_.centers[j * D + q];
+            return value;
+        };
+        for (i64 c = 0; c < count; c++) {
+            const i32 j = candidates[c];
+            for (int part = 0; part < parts; part++) {
+                const double value = value_of(j, part);
+                const bool nearer = value < least[part];
+                least[part] = nearer ? value : least[part];
+                nearest[part] = nearer ? static_cast<double>(j) : nearest[part];
+                for (int q = 0; q < D; q++) own[q][part] = nearer ? of_.centers[j * D + q] : own[q][part];
+            }
+        }
+        for (i64 c = 0; c < count; c++) {
+            const i32 j = candidates[c];
+            for (int part = 0; part < parts; part++) {
+                double differs = of_.error;
+                for (int q = 0; q < D; q++)
+                    differs += (1 + 2 * astray) * width_[q] * __builtin_fabs(of_.centers[j * D + q] - own[q][part]);
+                near[part] += value_of(j, part) - least[part] > differs ? 0.0 : 1.0;
+            }
+        }
+        for (int part = 0; part < parts; part++)
+            give(first + part, near[part] == 1 ? static_cast<std::int16_t>(nearest[part]) : std::int16_t(-1));
+        tests_left_ -= count * parts;
     }
 
     // Lists the candidates that may be the nearest centre to some row of the box.
