@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._frame import Frame
-from ._second_look import Look, farthest_others, second_look
+from ._frame import Ahead, BoundsAhead, Frame
+from ._second_look import Look, second_look
 
 # n_features * n_clusters from which bounds are kept at all, and up to which a search is cheap. Where it is
 # not, looking at bounds is as good as free.
@@ -48,9 +48,6 @@ _BLOCK, _QUIET = 64, 1 / 64  # `block_rows` of the compiled kernels
 # sample of this size, are not computed again soon.
 _SEPARATION, _LOOSE, _USEFUL, _SAMPLE = 32, 0.1, 32, 512
 
-_UP = 1 + 1e-12  # rounding of float64 sums and roots
-_FLOAT = 2e-7  # rounding to float32, and a little
-
 
 class Tests(NamedTuple):
     """What one pass needs of the bounds; distances in the frame's scale."""
@@ -65,6 +62,27 @@ class Tests(NamedTuple):
     slack: np.ndarray | None  # (blocks,) float32, likewise: blocks of rows whose slack is above `tightened` keep theirs
     tightened: float  # by how much `near` and `far` have become tighter in all
     look: Look | None  # how rows that fail are looked at again
+
+
+class Drifts(NamedTuple):
+    """How far the centres have moved, and what `Tests` follow; distances in the frame's scale."""
+
+    moved: np.ndarray  # (k,) since the pass before
+    drift: np.ndarray  # (k,) as in `Tests`, and so are the rest that are named there
+    spread: np.ndarray
+    separation: np.ndarray  # (k,) half the distance to the nearest other centre, -inf where that is not known ...
+    separated: np.ndarray  # (k,) ... when `spread` was this
+    near: np.ndarray
+    far: np.ndarray
+    slack: np.ndarray
+
+
+def _no_drifts(n_samples: int, n_clusters: int) -> Drifts:
+    """Those of centres that have not moved, and whose distances from each other are not known."""
+    moved, drift, spread, separated = np.zeros((4, n_clusters))
+    separation, near = np.full(n_clusters, -np.inf), np.full(n_clusters, -np.inf, np.float32)
+    far, slack = np.zeros(n_clusters, np.float32), np.empty(-(-n_samples // _BLOCK), np.float32)
+    return Drifts(moved, drift, spread, separation, separated, near, far, slack)
 
 
 def first_tests(n_samples: int, n_clusters: int) -> Tests:
@@ -83,16 +101,23 @@ class Bounds:
     separations : callable
         Of centres, (k, d) float64, in a frame: how far each is from the nearest other one at least, (k,), in the
         frame's scale.
+    drifting : callable
+        Of `Drifts`: the kernel that keeps them.
     """
 
     def __init__(
-        self, n_samples: int, n_features: int, n_clusters: int, separations: Callable[[np.ndarray, Frame], np.ndarray]
+        self,
+        n_samples: int,
+        n_features: int,
+        n_clusters: int,
+        separations: Callable[[np.ndarray, Frame], np.ndarray],
+        drifting: Callable[[Drifts], Any],
     ) -> None:
         self._separations = separations
         self._upper = np.empty(n_samples, np.float32)
         self._gap = np.empty(n_samples, np.float32)
-        self._slack = np.empty(-(-n_samples // _BLOCK), np.float32)
-        self._tests: Tests | None = None  # of the pass before, while bounds are kept
+        self._drifts = _no_drifts(n_samples, n_clusters)
+        self._kernel = drifting(self._drifts)
         self._known = False  # whether every row has bounds
         self._rest = 0
         self._cheap = n_features * n_clusters <= _CHEAP
@@ -100,12 +125,6 @@ class Bounds:
         self._settled = False  # whether few rows changed their clusters in the pass before
         self._searched = n_samples
         self._centers: np.ndarray | None = None  # of the pass before, while bounds are kept; never written to
-        self._ways = np.empty((n_clusters, n_features))  # scratch memory
-        self._moved = np.zeros(n_clusters)  # since the pass before
-        self._drift = np.zeros(n_clusters)
-        self._spread = np.zeros(n_clusters)
-        self._separation = np.zeros(n_clusters)  # half the distance to the nearest other centre ...
-        self._separated: np.ndarray | None = None  # ... when `spread` was this
         self._idle, self._next_idle = 0, 1  # passes in which it is not computed, now and when it has held few rows
 
     def prepare(self, centers: np.ndarray, frame: Frame, rows: Any, labels: np.ndarray) -> Tests | None:
@@ -121,20 +140,27 @@ class Bounds:
         """
         if self._rest or (self._cheap and not self._known and not self._settled):
             self._rest = max(0, self._rest - 1)
-            self._known, self._centers, self._separated, self._tests = False, None, None, None
+            self._known, self._centers = False, None
+            self._drifts.separation.fill(-np.inf)
             return None
         self._move(centers, frame)
         if self._known:
             self._separate(centers, frame, labels)
-        far = np.nextafter((self._spread * (1 + _FLOAT)).astype(np.float32), np.float32(np.inf))
-        near, known = self._near(), self._known
-        tests = Tests(self._upper, self._gap, self._drift, self._spread, near, far, known, None, 0.0, None)
-        if known:
-            tests = tests._replace(look=second_look(tests, self._moved, centers, frame, rows, labels))
-            if self._searched <= _QUIET * self._gap.size:
-                tests = self._in_blocks(tests)
-        self._tests = tests
-        return tests
+        in_blocks = self._kernel.tighten(self._known and self._searched <= self._quiet)
+        drifts = self._drifts
+        of_centers = drifts.drift, drifts.spread, drifts.near, drifts.far
+        tests = Tests(self._upper, self._gap, *of_centers, self._known, None, 0.0, None)
+        if self._known:
+            tests = tests._replace(look=second_look(tests, drifts.moved, centers, frame, rows, labels))
+        return self._in_blocks(tests) if in_blocks else tests
+
+    def ahead(self, most: int, tol: float) -> Ahead | None:
+        """How far a pass with bounds may go on by itself: where no row is looked at twice."""
+        if not self._cheap:
+            return None
+        k = self._drifts.drift.size
+        bounds = BoundsAhead(self._kernel, self._quiet, self._idle, k * _SEPARATION, _LOOSE)
+        return Ahead(most, tol, 0, int(_WORTH * self._gap.size), bounds)
 
     @property
     def is_resting(self) -> bool:
@@ -146,61 +172,53 @@ class Bounds:
         """The number of new labels in a pass below which bounds begin."""
         return int(np.ceil(self._share * self._gap.size))
 
-    def learn(self, tests: Tests | None, searched: int, changed: int) -> None:
-        """Take note of how many rows a pass with these tests had to search, and how many got a new label."""
+    @property
+    def _quiet(self) -> int:
+        """The number of rows searched up to which blocks of them are held in the next pass."""
+        return int(_QUIET * self._gap.size)
+
+    def learn(self, tests: Tests | None, searched: int, changed: int, done: int, centers: np.ndarray | None) -> None:
+        """Take note of a pass with these tests.
+
+        Parameters
+        ----------
+        tests : Tests or None
+        searched, changed : int
+            How many rows it had to search, and how many got a new label.
+        done, centers
+            How many passes came before, if it went on by itself, and the centres of the last one.
+        """
         self._settled = changed < self._share * self._gap.size
         if tests is None:
             return
         self._known, self._searched = True, searched
-        if tests.filter and self._cheap and searched > _WORTH * self._gap.size:
+        if done:
+            self._centers, self._idle = centers, max(0, self._idle - done)
+        if (tests.filter or done) and self._cheap and searched > _WORTH * self._gap.size:
             self._rest = _REST
 
     def _move(self, centers: np.ndarray, frame: Frame) -> None:
         """Add the way from the centres of the pass before to the drift."""
         if self._centers is not None:
-            ways = np.subtract(centers, self._centers, out=self._ways)
-            moved = np.sqrt(np.einsum("ij,ij->i", ways, ways)) * (frame.scale * (_UP + ways.shape[1] * 2.0**-52))
-            self._moved = moved
-            self._drift = (self._drift + moved) * _UP
-            self._spread = (self._spread + moved + farthest_others(moved)) * _UP
+            self._kernel.move(self._centers, centers, frame.scale)
         self._centers = centers
 
     def _in_blocks(self, tests: Tests) -> Tests:
         """The same tests, also of blocks of rows."""
-        before = self._tests
-        if before is None or before.slack is None:
-            self._slack.fill(-np.inf)
-            return tests._replace(slack=self._slack)
-        with np.errstate(all="ignore"):  # where nothing was near, and is not now: that did not become tighter
-            tighter = np.fmax(
-                np.subtract(tests.far, before.far, dtype=float), np.subtract(before.near, tests.near, dtype=float)
-            )
-            more = before.tightened + np.fmax.reduce(tighter) * _UP
-            tightened = float(np.nextafter(np.float32(more), np.float32(np.inf)))
-        if not np.isfinite(tightened):  # once a far centre has come near: all begins anew
-            return tests
-        return tests._replace(slack=self._slack, tightened=tightened)
-
-    def _near(self) -> np.ndarray:
-        """What `Tests.near` has to be: without separations nothing is."""
-        if self._separated is None:
-            return np.full(self._drift.size, -np.inf, np.float32)
-        half = self._separation - 0.5 * (self._spread - self._separated)
-        near = half * (1 - _FLOAT) - self._drift
-        near -= _FLOAT * (np.abs(near) + self._drift)
-        return near.astype(np.float32)
+        return tests._replace(slack=self._drifts.slack, tightened=self._kernel.tightened)
 
     def _separate(self, centers: np.ndarray, frame: Frame, labels: np.ndarray) -> None:
         """Half the distance from each centre to the nearest other one, anew where that may hold rows."""
         if self._idle:
             self._idle -= 1
             return
-        loose = self._separated is None or (self._spread - self._separated).max() > _LOOSE * self._separation.mean()
-        if not loose or centers.shape[0] * _SEPARATION > self._searched:
+        k, drifts = centers.shape[0], self._drifts
+        if k * _SEPARATION > self._searched or not self._kernel.is_loose(_LOOSE):
             return  # the old ones, less what the centres have moved since, still are bounds
-        self._separation, self._separated = 0.5 * self._separations(centers, frame), self._spread
+        drifts.separation[:], drifts.separated[:] = 0.5 * self._separations(centers, frame), drifts.spread
+        near = np.array([self._kernel.nearness(j) for j in range(k)])
         sample = slice(None, None, max(1, self._gap.size // _SAMPLE))
-        held = self._upper[sample] < self._near()[labels[sample]]
+        held = self._upper[sample] < near[labels[sample]]
         useful = np.count_nonzero(held) * _USEFUL >= held.size
         self._idle, self._next_idle = (0, 1) if useful else (self._next_idle, 2 * self._next_idle + 1)
 

@@ -18,13 +18,14 @@ algorithm: analysis and implementation", IEEE Transactions on Pattern Analysis a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._device import is_single
-from ._frame import Frame
+from ._frame import Ahead, Frame
 from ._rows import dense, take
 
 _FEATURES = 4  # at most
@@ -58,7 +59,9 @@ class BoxGrid(NamedTuple):
 class Boxed(NamedTuple):
     """What one pass needs of the boxes."""
 
+    grid: BoxGrid
     numbers: np.ndarray  # (n,) uint16: the box that each row is in; the last one for rows outside of all
+    owners: np.ndarray  # (boxes,) int16: the centre that all of a box is nearest to, or -1
     open: np.ndarray  # (boxes,) uint8: 1 where the rows of a box have to be searched
 
 
@@ -66,16 +69,7 @@ class BoxKernels(NamedTuple):
     """The kernels."""
 
     number_rows: Callable[[Any, BoxGrid], np.ndarray]  # the box of each row
-    # Which boxes have no owner or a new one, for centres (k, d); owners (boxes,), -1 for none, are brought up to date.
-    find_owners: Callable[[BoxGrid, np.ndarray, np.ndarray], np.ndarray]
-
-
-class _Laid(NamedTuple):
-    """A grid over the rows."""
-
-    grid: BoxGrid
-    numbers: np.ndarray  # (n,)
-    owners: np.ndarray  # (boxes,) for the centres of the pass before
+    find_owners: Callable[[Boxed, np.ndarray], None]  # the owners for centres (k, d), and which boxes are open
 
 
 class Boxes:
@@ -93,7 +87,7 @@ class Boxes:
         bits = min(_BITS, (n_samples * n_clusters // _PAIRS_A_BOX).bit_length() - 1)
         self._level = max(0, bits) // n_features
         self._kernels = kernels
-        self._laid: _Laid | None = None
+        self._laid: Boxed | None = None  # for the centres of the pass before
         self._known = False  # whether the owners are those of the labels there are
         self.pay = True  # as far as is known
         self.serve = False  # whether they did in the pass before, and shall until labels hardly change
@@ -118,9 +112,8 @@ class Boxes:
         if not self.pay or frame.scale != 1.0:
             self.pay, self._laid = False, None
         elif self._laid:
-            grid, numbers, owners = self._laid
-            boxed = Boxed(numbers, self._kernels.find_owners(grid, centers, owners))
-            return boxed if known else None
+            self._kernels.find_owners(self._laid, centers)
+            return self._laid if known else None
         elif stay:
             self._laid = self._lay(rows, centers)
             self.pay = self._laid is not None
@@ -133,20 +126,25 @@ class Boxes:
             self.pay = searched < _SEARCHED * self._n
             self.serve = self.pay and changed >= _SETTLED * self._n
 
+    def ahead(self, most: int, tol: float) -> Ahead:
+        """How far a pass with boxes may go on by itself: as long as they serve, see `learn`."""
+        return Ahead(most, tol, math.ceil(_SETTLED * self._n), math.ceil(_SEARCHED * self._n) - 1)
+
     def forget(self) -> None:
         """Forget the rows."""
         self._laid = None
         self.start()
 
-    def _lay(self, rows: Any, centers: np.ndarray) -> _Laid | None:
+    def _lay(self, rows: Any, centers: np.ndarray) -> Boxed | None:
         """A grid, if its boxes would hold enough of a sample of the rows with these centres, whose owners it has."""
         sample = dense(take(rows, np.arange(0, self._n, -(-self._n // _SAMPLE))))
         grid = _lay_grid(sample, np.float32 if is_single(rows.dtype) else np.float64, self._level)
         owners = np.full(grid.size, -1, np.int16)
-        self._kernels.find_owners(grid, centers, owners)
-        if (owners[self._kernels.number_rows(sample, grid)] < 0).mean() >= _OPEN:
+        of_sample = Boxed(grid, self._kernels.number_rows(sample, grid), owners, np.empty(grid.size, np.uint8))
+        self._kernels.find_owners(of_sample, centers)
+        if (owners[of_sample.numbers] < 0).mean() >= _OPEN:
             return None
-        return _Laid(grid, self._kernels.number_rows(rows, grid), owners)
+        return of_sample._replace(numbers=self._kernels.number_rows(rows, grid))
 
 
 def worth_trying(n_samples: int, n_features: int, n_clusters: int) -> bool:

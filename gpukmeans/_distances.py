@@ -46,6 +46,7 @@ class Operations(NamedTuple):
     add_pass: Any
     moments_pass: Any
     own_pass: Any
+    drifting: Any  # a kernel that keeps what centres have moved for bounds, where there is a search pass, or None
     boxing: Any  # kernels for boxes of rows, or None
     move_centers: Any  # a kernel that takes a step on to new centres, or None: `_lloyd` does it
     learn: Any  # a kernel that moves centres with a batch, or None: `_batches` does it

@@ -60,12 +60,24 @@ class Nearest(NamedTuple):
     undecided: Any  # int: doubtful rows beyond the capacity, whose labels are not certified
 
 
+class BoundsAhead(NamedTuple):
+    """What a kernel needs to keep bounds from pass to pass."""
+
+    drifts: Any  # kernel of `_bounds.Drifts`
+    quiet: int  # rows searched in a pass up to which blocks of them are held in the next one
+    idle: int  # passes in which distances between centres are not asked for
+    separated: int  # rows searched in a pass from which on they are, ...
+    loose: float  # ... once centres have moved so much of them
+
+
 class Ahead(NamedTuple):
     """How far a kernel may go on with Lloyd's algorithm by itself."""
 
     most: int  # passes
     tol: float  # it stops at moves of the centres whose squares sum up to no more
     settled: int  # it stops after a pass that changes fewer labels
+    searched: int  # or that, when something might have held them, searches more rows
+    bounds: BoundsAhead | None = None  # where they hold rows
 
 
 class Request(NamedTuple):

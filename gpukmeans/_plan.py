@@ -61,7 +61,8 @@ class Plan:
         if device.kind == "cpu" and self.operations.search_pass and not isinstance(rows, SparseRows):
             n, d = rows.shape
             boxing = self.operations.boxing and self.operations.boxing(self._workers)
-            self.pruning = Pruning(n, d, n_clusters, self._search_pass, self._hold_blas, boxing)
+            kernels = self._search_pass, self.operations.drifting, boxing
+            self.pruning = Pruning(n, d, n_clusters, *kernels, self._hold_blas)
         self._forget()
         self._capacity = max(16, (1 << 21) // (n_clusters * rows.shape[1]))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
@@ -197,7 +198,7 @@ class Plan:
         few = self._lanes is not None and self._moved < self.rows.shape[0] // 4 and self._age < 15
         exact = self.operations.accumulate_moves is None or not few
         if self.operations.search_pass:
-            return self._step_in_one(centers, "begin" if exact else "moves", Ahead(most, tol, 0))
+            return self._step_in_one(centers, "begin" if exact else "moves", Ahead(most, tol, 0, self.rows.shape[0]))
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
     def move_centers(self, step: Step, centers: Any) -> tuple[Any, Any]:

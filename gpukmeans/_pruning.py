@@ -1,16 +1,18 @@
 """Searches by kernels that run whole passes, spared what is known of the rows from the passes before.
 
-Bounds hold rows to their centres (`_bounds`), leading directions rule centres out (`_leading`), and while neither is
-there to be kept, a kernel may do several iterations of Lloyd's algorithm in one call.
+Boxes hold rows to their centres (`_boxes`), and so do bounds once labels settle (`_bounds`); leading directions rule
+centres out (`_leading`). As long as nothing else is to be decided, a kernel does several iterations of Lloyd's
+algorithm in one call, and keeps boxes and bounds meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from ._bounds import Bounds, Tests, first_tests, worth_keeping
+from ._bounds import Bounds, Drifts, Tests, first_tests, worth_keeping
 from ._boxes import Boxed, Boxes, BoxKernels, worth_trying
 from ._frame import Ahead, Frame, Request, Searched
 from ._leading import Leading, ranks
@@ -26,10 +28,12 @@ class Pruning:
     n_samples, n_features, n_clusters : int
     search : callable
         Runs one pass: takes a `Request`, returns what it `Searched`.
-    ready : callable
-        Called before anything is multiplied by NumPy between the passes.
+    drifting : callable
+        Of `Drifts`: the kernel that keeps them.
     boxing : BoxKernels or None
         The kernels for boxes of rows, where there are any.
+    ready : callable
+        Called before anything is multiplied by NumPy between the passes.
     """
 
     def __init__(
@@ -38,11 +42,12 @@ class Pruning:
         n_features: int,
         n_clusters: int,
         search: Callable[[Request], Searched],
-        ready: Callable[[], None],
+        drifting: Callable[[Drifts], Any],
         boxing: BoxKernels | None,
+        ready: Callable[[], None],
     ) -> None:
         self._shape = n_samples, n_features, n_clusters
-        self._search, self._ready = search, ready
+        self._search, self._drifting, self._ready = search, drifting, ready
         self._boxes = Boxes(*self._shape, boxing) if boxing and worth_trying(*self._shape) else None
         self.bounds: Bounds | None = None
         self._leading: Leading | None = None
@@ -56,7 +61,7 @@ class Pruning:
     def keep_bounds(self) -> None:
         """From now on, until `forget`, if that pays."""
         if self.bounds is None and worth_keeping(*self._shape[1:]):
-            self.bounds = Bounds(*self._shape, self.separations)
+            self.bounds = Bounds(*self._shape, self.separations, self._drifting)
             self._ready()  # for second looks
 
     def search(self, request: Request) -> Searched:
@@ -65,12 +70,12 @@ class Pruning:
         if bounds and not (self._boxes and self._boxes.serve):
             tests = bounds.prepare(request.centers, request.frame, request.rows, request.labels)
         boxed = self._boxed(request, tests)
-        ahead = None if tests or boxed else self._ahead(request)
+        ahead = self._ahead(request, tests, boxed)
         found = self._search_by_directions(request._replace(tests=tests, boxed=boxed, ahead=ahead))
         if self._boxes:
             self._boxes.learn(boxed, found.searched, found.changed)
         if bounds:
-            bounds.learn(tests, found.searched, found.changed)
+            bounds.learn(tests, found.searched, found.changed, found.done, found.centers)
         return found
 
     def separations(self, centers: np.ndarray, frame: Frame) -> np.ndarray:
@@ -89,15 +94,20 @@ class Pruning:
             return None
         return self._boxes.prepare(request.rows, request.centers, request.frame, request.ahead is not None)
 
-    def _ahead(self, request: Request) -> Ahead | None:
-        """How far a pass may go on that neither bounds nor boxes serve."""
+    def _ahead(self, request: Request, tests: Tests | None, boxed: Boxed | None) -> Ahead | None:
+        """How far a pass may go on, with what holds rows in it: until something else has to, or is to be given up."""
         n, d, k = self._shape
-        awaited = (self._boxes and self._boxes.pay) or (self.bounds and self.bounds.is_resting)
-        if request.ahead is None or awaited or request.frame.spherical:
+        if request.ahead is None or request.frame.spherical:
             return None
-        most = min(request.ahead.most, _AHEAD // (n * d * k))
-        settled = self.bounds.settled_below if self.bounds else 0
-        return Ahead(most, request.ahead.tol, settled) if most > 1 else None
+        most, tol = min(request.ahead.most, _AHEAD // (n * d * k)), request.ahead.tol
+        if most < 2:
+            return None
+        if tests and self.bounds:
+            return self.bounds.ahead(most, tol)
+        if boxed and self._boxes:
+            return self._boxes.ahead(most, tol)
+        awaited = (self._boxes and self._boxes.pay) or (self.bounds and self.bounds.is_resting)
+        return None if awaited else Ahead(most, tol, self.bounds.settled_below if self.bounds else 0, n)
 
     def _search_by_directions(self, request: Request) -> Searched:
         """A pass by the leading directions of the rows, where that pays."""

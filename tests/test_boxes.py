@@ -12,7 +12,7 @@ from test_few_features import grid as integers
 
 import gpukmeans._boxes
 from gpukmeans import KMeans
-from gpukmeans._boxes import Boxes, BoxGrid
+from gpukmeans._boxes import Boxed, Boxes, BoxGrid
 from gpukmeans._device import CPU
 from gpukmeans._kernels.cpu import native
 from gpukmeans._lloyd import lloyd
@@ -102,11 +102,13 @@ def test_rows_of_a_box_have_its_owner(seed, d, k, make, dtype):
     laid = BoxGrid(np.minimum(corner, other), steps.astype(np.float64), level)
     with prepare(X, None, k, CPU) as (plan, _):
         kernels = plan.operations.boxing(plan._workers)
-        numbers, owners = kernels.number_rows(X, laid), np.full(laid.size, -1, np.int16)
-        opened = kernels.find_owners(laid, centers, owners)
+        owners, opened = np.full(laid.size, -1, np.int16), np.zeros(laid.size, np.uint8)
+        numbers = kernels.number_rows(X, laid)
+        boxes = Boxed(laid, numbers, owners, opened)
+        kernels.find_owners(boxes, centers)
         assert opened.all()  # nothing was owned before
-        again = kernels.find_owners(laid, centers, owners)
-    held = again[numbers] == 0
+        kernels.find_owners(boxes, centers)
+    held = opened[numbers] == 0
     assert np.array_equal(owners[numbers][held], brute(X, centers)[held])
     places = (X - laid.low) * laid.steps
     assert not held[((places < -0.01) | (places > 2.0**level + 0.01)).any(axis=1)].any()
@@ -177,7 +179,8 @@ def test_the_checker_catches_boxes_that_are_too_bold(boxed, monkeypatch):
 
 
 def passes_of(X, k, iterations, monkeypatch):
-    """Rows searched with boxes in each pass of a fit."""
+    """Rows searched with boxes in each pass of a fit, one by one."""
+    monkeypatch.setattr("gpukmeans._pruning._AHEAD", 0)
     searched = noted(monkeypatch)
     KMeans(k, init=X[:k], max_iter=iterations, tol=0).fit(X)
     return searched

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import sklearn.cluster
 from sklearn.exceptions import ConvergenceWarning
+from test_bounds import data
 
-from gpukmeans import KMeans, _batches, _bounds, _pruning
+from gpukmeans import KMeans, _batches, _bounds, _boxes, _pruning
 from gpukmeans._device import CPU
 from gpukmeans._frame import Frame, Lanes
 from gpukmeans._kernels.cpu import native, passes
@@ -271,6 +272,42 @@ def test_iterations_in_one_call_are_those_one_by_one(monkeypatch, kind, dtype, m
     assert ours.inertia_ == slow.inertia_
     assert np.array_equal(ours.labels_, slow.labels_)
     assert np.array_equal(ours.cluster_centers_, slow.cluster_centers_)
+
+
+@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("d", "k", "boxes"), [(2, 9, True), (3, 30, True), (2, 9, False), (12, 20, False)])
+@pytest.mark.parametrize("kind", ["noise", "blobs", "integers"])
+@pytest.mark.parametrize("tol", [0, 1e-4])
+def test_rows_are_held_in_one_call_as_one_by_one(isa, monkeypatch, dtype, d, k, boxes, kind, tol):
+    """By boxes, by bounds and by those of blocks of rows, until nothing changes."""
+    monkeypatch.setattr("gpukmeans._plan._IN_ONE_CALL", 0)
+    monkeypatch.setattr(_boxes, "_LEAST", 0 if boxes else np.inf)
+    rng = np.random.default_rng([d, k])
+    X, rows = data(rng, kind, 30_000, d, k)
+    X = X.astype(dtype)
+    calls, learn = [], _bounds.Bounds.learn
+
+    def noted(self, tests, searched, changed, done, centers):
+        calls.append(done + 1 if tests else 0)
+        learn(self, tests, searched, changed, done, centers)
+
+    monkeypatch.setattr(_bounds.Bounds, "learn", noted)
+    fits, ways = [], []
+    for ahead in (1 << 29, 0):
+        monkeypatch.setattr(_pruning, "_AHEAD", ahead)
+        fits.append(KMeans(k, init=X[rows], max_iter=150, tol=tol).fit(X))
+        ways.append(calls.copy())
+        calls.clear()
+    ours, slow = fits
+    assert ours.n_iter_ == slow.n_iter_
+    assert ours.inertia_ == slow.inertia_
+    assert np.array_equal(ours.labels_, slow.labels_)
+    assert np.array_equal(ours.cluster_centers_, slow.cluster_centers_)
+    assert set(ways[1]) <= {0, 1}
+    if ours.n_iter_ > 60:
+        assert len(ways[0]) < len(ways[1]) / 3
+        assert max(ways[0]) > 3
 
 
 @pytest.mark.parametrize(

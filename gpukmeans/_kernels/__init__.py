@@ -41,6 +41,7 @@ OPERATIONS = (
     "add_pass",
     "moments_pass",
     "own_pass",
+    "drifting",
     "boxing",
     "move_centers",
     "learn",
@@ -49,7 +50,17 @@ OPERATIONS = (
 
 # Operations that are only told of where there is a kernel for them: elsewhere the others do them, one by one, or
 # nothing is gained; and one that only sparse rows have a kernel for.
-_OPTIONAL = ("reference", "accumulate_moves", "draw_pass", "boxing", "move_centers", "learn", "loop", "squared_to_all")
+_OPTIONAL = (
+    "reference",
+    "accumulate_moves",
+    "draw_pass",
+    "drifting",
+    "boxing",
+    "move_centers",
+    "learn",
+    "loop",
+    "squared_to_all",
+)
 
 # Operations on a block of rows -> the kernel that takes their place in a pass over all rows.
 _WHOLE = {

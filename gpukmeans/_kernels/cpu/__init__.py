@@ -22,6 +22,7 @@ _PASSES = (
     "add_pass",
     "moments_pass",
     "own_pass",
+    "drifting",
     "move_centers",
     "learn",
     "loop",

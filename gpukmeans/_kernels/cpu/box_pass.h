@@ -25,36 +25,48 @@ class NumberPass : public Pass {
     std::uint16_t *const numbers_;
 };
 
+// Boxes of a grid: `_boxes.Boxed`.
+struct Boxes {
+    In<double> low, steps;
+    i64 level;
+    Out<std::int16_t> owners;
+    Out<std::uint8_t> open;
+    BoxGrid grid() const { return {static_cast<i64>(low.size()), level, low.data(), steps.data()}; }
+};
+
+// Finds the owners for some centres, and which boxes have none or another than before.
 class OwnersPass : public Pass {
   public:
-    OwnersPass(In<double> low, In<double> steps, i64 level, In<double> centers, Out<std::int16_t> owners,
-               Out<std::uint8_t> open)
-        : OwnersPass(BoxGrid{static_cast<i64>(low.size()), level, low.data(), steps.data()}, centers) {
-        owning_.owners = owners.data(), owning_.open = open.data();
-        kept_ = nb::make_tuple(low, steps, owners, open);
+    OwnersPass(const Boxes &boxes, In<double> centers)
+        : OwnersPass(boxes, centers.data(), static_cast<i64>(centers.shape(0))) {
+        kept_ = nb::make_tuple(boxes.low, boxes.steps, boxes.owners, boxes.open);
     }
-    i64 scratch_bytes() const override { return active->owning_scratch(owning_); }
-    void work(i64 task, void *scratch) const override { active->find_owners(owning_, task, scratch); }
-
-  private:
-    OwnersPass(const BoxGrid &grid, const In<double> &centers)
-        : Pass(active->owning_tasks(grid)), centers_(centers.size()), norms_(centers.shape(0)) {
-        const i64 k = static_cast<i64>(centers.shape(0)), d = grid.d;
+    // In one call, which keeps the arrays.
+    OwnersPass(const Boxes &boxes, const double *centers, i64 k)
+        : Pass(active->owning_tasks(boxes.grid())), centers_(static_cast<std::size_t>(k * boxes.grid().d)),
+          norms_(static_cast<std::size_t>(k)) {
+        const BoxGrid grid = boxes.grid();
+        const i64 d = grid.d;
         double reach = 0, extent = 0; // the largest |c|^2, and |x|^2 of a row in a box
         for (i64 j = 0; j < k; j++) {
             double norm = 0;
             for (i64 q = 0; q < d; q++) {
                 double &value = centers_[static_cast<std::size_t>(j * d + q)];
-                value = centers.data()[j * d + q] - grid.low[q];
+                value = centers[j * d + q] - grid.low[q];
                 norm += value * value;
             }
             norms_[static_cast<std::size_t>(j)] = norm;
             reach = std::max(reach, norm);
         }
         for (i64 q = 0; q < d; q++) extent += std::pow(std::ldexp(1 / grid.steps[q], static_cast<int>(grid.level)), 2);
-        owning_ = {grid, k, centers_.data(), norms_.data(), rounding * (reach + extent), nullptr, nullptr};
+        owning_ = {grid, k, centers_.data(), norms_.data(), rounding * (reach + extent), boxes.owners.data(),
+                   boxes.open.data()};
     }
 
+    i64 scratch_bytes() const override { return active->owning_scratch(owning_); }
+    void work(i64 task, void *scratch) const override { active->find_owners(owning_, task, scratch); }
+
+  private:
     // More than all roundings here and of the distances that decide: less than 100 times half a unit in the last place
     // of the sum of these two squares.
     static constexpr double rounding = 0x1p-46;

@@ -217,6 +217,9 @@ inline i64 owning_scratch(const Owning &of) { return Division<1>::scratch_bytes(
 
 inline void find_owners(const Owning &of, i64 task, void *scratch) {
     with_few_features(of.grid.d, [&](auto d) { Division<d.count>(of, scratch).run(task, owning_level(of.grid)); });
+    if (task + 1 < owning_tasks(of.grid)) return;
+    const i64 outside = (i64(1) << of.grid.d * of.grid.level) - 1;
+    of.owners[outside] = -1, of.open[outside] = 1;
 }
 
 } // namespace gpukmeans::GPUKMEANS_ISA

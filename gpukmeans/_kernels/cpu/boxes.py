@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..._boxes import BoxGrid, BoxKernels
+from ..._boxes import Boxed, BoxGrid, BoxKernels
 from ..._threads import Workers
 from . import native
-from .passes import drive, lane_edges, run
+from .passes import drive, lane_edges, owning, run
 
 _CALL = 8  # tasks a call, at most
 
@@ -22,11 +22,8 @@ def boxing(workers: Workers) -> BoxKernels:
         run("NumberPass", rows, lane_edges(rows, 1), grid._asdict(), {"numbers": numbers}, {}, workers)
         return numbers
 
-    def find_owners(grid: BoxGrid, centers: np.ndarray, owners: np.ndarray) -> np.ndarray:
-        is_open = np.empty(grid.size, np.uint8)
-        one_pass = native().OwnersPass(*grid, np.ascontiguousarray(centers), owners, is_open)
+    def find_owners(boxed: Boxed, centers: np.ndarray) -> None:
+        one_pass = native().OwnersPass(owning(boxed), np.ascontiguousarray(centers))
         drive(one_pass, _CALL, workers, one_pass.size)
-        owners[-1], is_open[-1] = -1, 1  # of the rows outside
-        return is_open
 
     return BoxKernels(number_rows, find_owners)

@@ -1,5 +1,4 @@
 // The Python module: names and arguments of what the headers beside it do.
-#include "box_pass.h"
 #include "csr_rows.h"
 #include "pair_pass.h"
 #include "passes.h"
@@ -45,9 +44,11 @@ NB_MODULE(_native, m) {
     nb::class_<NumberPass, Pass>(m, "NumberPass")
         .def(nb::init<AnyRows, In<double>, In<double>, i64, In<i64>, Out<std::uint16_t>>(), nb::kw_only(), "rows"_a,
              "low"_a, "steps"_a, "level"_a, "edges"_a, "numbers"_a.noconvert());
+    nb::class_<Boxes>(m, "Boxes")
+        .def(nb::init<In<double>, In<double>, i64, Out<std::int16_t>, Out<std::uint8_t>>(), "low"_a, "steps"_a, "level"_a,
+             "owners"_a.noconvert(), "open"_a.noconvert());
     nb::class_<OwnersPass, Pass>(m, "OwnersPass")
-        .def(nb::init<In<double>, In<double>, i64, In<double>, Out<std::int16_t>, Out<std::uint8_t>>(), "low"_a,
-             "steps"_a, "level"_a, "centers"_a, "owners"_a.noconvert(), "open"_a.noconvert());
+        .def(nb::init<const Boxes &, In<double>>(), "boxes"_a, "centers"_a);
     nb::class_<AddPass, Pass>(m, "AddPass")
         .def(nb::init<AnyRows, std::optional<In<double>>, In<i32>, In<double>, In<i64>, Out<double>, Out<double>,
                       Out<i64>, std::optional<Out<double>>>(),
@@ -63,6 +64,19 @@ NB_MODULE(_native, m) {
     nb::class_<Directions>(m, "Directions")
         .def(nb::init<In<double>, In<double>, double, i64>(), "basis"_a, "points"_a, "trust"_a, "tries"_a);
     nb::class_<Again>(m, "Again").def(nb::init<In<double>, In<i64>>(), "rest"_a, "movers"_a);
+    nb::class_<Drifting>(m, "Drifting")
+        .def(nb::init<Out<double>, Out<double>, Out<double>, In<double>, In<double>, Out<float>, Out<float>, Out<float>>(),
+             "moved"_a.noconvert(), "drift"_a.noconvert(), "spread"_a.noconvert(), "separation"_a.noconvert(),
+             "separated"_a.noconvert(), "near"_a.noconvert(), "far"_a.noconvert(), "slack"_a.noconvert())
+        .def("move", &Drifting::move_to, "before"_a, "now"_a, "scale"_a, "The centres, (k, d), have moved on.")
+        .def("tighten", &Drifting::tighten, "blocks"_a,
+             "Makes the tests of the next pass; whether blocks of rows can be held in it, where they are to be.")
+        .def("nearness", &Drifting::nearness, "center"_a, "What its `near` is to be.")
+        .def("is_loose", &Drifting::is_loose, "share"_a,
+             "Whether the centres have moved that much of the distances between them.")
+        .def_prop_ro("tightened", &Drifting::tightened);
+    nb::class_<Ahead>(m, "Ahead")
+        .def(nb::init<Drifting *, i64, i64, i64, double>(), "drifts"_a, "quiet"_a, "idle"_a, "separated"_a, "loose"_a);
     nb::class_<MovePass, Pass>(m, "MovePass")
         .def(nb::init<In<double>, In<double>, In<i64>, std::optional<In<double>>, In<double>, In<double>, Out<double>>(),
              "sums"_a, "masses"_a, "counts"_a, "rests"_a.none(), "centers"_a, "shift"_a, "moved"_a.noconvert())
@@ -75,16 +89,17 @@ NB_MODULE(_native, m) {
                       In<double>, double, std::optional<Directions>, Out<i32>, bool, std::optional<Out<float>>,
                       std::optional<Out<float>>, std::optional<In<double>>, std::optional<In<double>>,
                       std::optional<In<float>>, std::optional<In<float>>, bool, std::optional<Out<float>>, float,
-                      std::optional<In<std::uint16_t>>, std::optional<In<std::uint8_t>>, std::optional<Again>, int,
+                      std::optional<In<std::uint16_t>>, std::optional<Boxes>, std::optional<Again>, int,
                       In<i64>, std::optional<Out<double>>, std::optional<Out<double>>,
                       std::optional<Out<i64>>, std::optional<Out<double>>, std::optional<Out<double>>, Out<i64>>(),
              nb::kw_only(), "rows"_a, "draw"_a.none(), "weights"_a.none(), "shift"_a, "scale"_a, "wide"_a,
              "spherical"_a, "centers"_a, "trust"_a, "directions"_a.none(),
              "labels"_a, "labelled"_a, "upper"_a.none(), "gap"_a.none(), "drift"_a.none(), "spread"_a.none(), "near"_a.none(),
              "far"_a.none(), "filter"_a, "slack"_a.none(), "tightened"_a, "numbers"_a.none(),
-             "open"_a.none(), "again"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
+             "boxes"_a.none(), "again"_a.none(), "add"_a, "edges"_a, "sums"_a.none(),
              "masses"_a.none(), "counts"_a.none(), "rests"_a.none(), "inertia"_a.none(), "facts"_a.noconvert())
         .def("iterate", &SearchPass::iterate, "crew"_a.none(), "centers"_a.noconvert(), "most"_a, "tol"_a, "settled"_a,
+             "searched"_a, "bounds"_a.none(),
              "Lloyd's algorithm up to a pass after which the caller has to decide; how many came before.");
     nb::class_<CsrRows>(m, "CsrRows")
         .def(nb::init<Line, Line, In<i64>, std::optional<In<double>>, i64>(), "data"_a, "indices"_a, "edges"_a,

@@ -80,7 +80,7 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
         "filter": bool(tests and tests.filter),
         "slack": tests.slack if tests and taken_as_they_are(rows) else None,
         "tightened": tests.tightened if tests else 0.0,
-        "open": request.boxed and request.boxed.open,
+        "boxes": request.boxed and owning(request.boxed),
         "again": tests and tests.look and native().Again(*tests.look),
         "add": _ADD[request.add],
         "labelled": request.labelled,
@@ -97,12 +97,23 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
     if request.ahead and _can_go_on(rows, lanes):
         fixed["centers"] = centers = centers.copy()
         one_pass = native().SearchPass(rows=rows, edges=edges, **fixed, **by_row, **by_lane)
-        done = one_pass.iterate(_helpers(workers, edges.size - 1), centers, *request.ahead)
+        bounds = request.ahead.bounds and native().Ahead(*request.ahead.bounds)
+        done = one_pass.iterate(_helpers(workers, edges.size - 1), centers, *request.ahead[:-1], bounds)
     else:
         run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
     changed, doubtful, searched, left = facts.sum(axis=0).tolist()
     total = 0.0 if inertia is None else _in_order(inertia)
     return Searched(lanes, changed, doubtful, searched, total, left, done, centers)
+
+
+def owning(boxed: Any) -> Any:
+    """The boxes of `_boxes.Boxed` as the kernels take them."""
+    return native().Boxes(*boxed.grid, boxed.owners, boxed.open)
+
+
+def drifting(drifts: Any) -> Any:
+    """What keeps `_bounds.Drifts`."""
+    return native().Drifting(*drifts)
 
 
 def _can_go_on(rows: np.ndarray, lanes: Lanes | None) -> bool:

@@ -1,17 +1,19 @@
 // Searches of the rows, and Lloyd's algorithm: searches and moves of the centres in turn.
 #pragma once
 
-#include "passes.h"
+#include "box_pass.h"
+#include "drifts.h"
 
 namespace gpukmeans {
 namespace {
 
 // What ends Lloyd's algorithm, or leaves it to the caller.
 struct Until {
-    i64 most;    // passes
-    double tol;  // on the sum of the squared moves of the centres
-    i64 settled; // a pass that changes fewer labels
+    i64 most;     // passes
+    double tol;   // on the sum of the squared moves of the centres
+    i64 settled;  // a pass that changes fewer labels
     i64 doubtful; // a pass that leaves more rows in doubt
+    i64 searched; // a pass that searches more rows, though bounds or boxes might have held them
 };
 
 // A search of all rows, for given centres. Who derives from it fills in `search_` and then calls lay_out().
@@ -37,11 +39,17 @@ class Searches : public Pass {
         search_.targets = kernels_.make_targets(centers_, search_.frame, k_, d_, trust_, targets_.data());
     }
 
+    bool holds() const { return search_.bounds.filter || search_.boxed.numbers; }
+
+    // Makes ready what is to hold rows in the next pass, for its centres; false where the caller has to do that. The
+    // pass before has searched so many rows.
+    virtual bool hold(const double *, i64, KeptCrew *) { return true; }
+
     void lay_out() { scratch_bytes_ = kernels_.scratch_bytes(search_); }
 
-    // Lloyd's algorithm without bounds, up to a pass that changes no label, leads to an empty cluster, or is the last
-    // for other reasons. Returns how many iterations came before that pass; `centers` are then those of this pass, and
-    // moves() tells where it leads. `first`: no pass came before. `before` keeps the labels that pass began with.
+    // Lloyd's algorithm, up to a pass that changes no label, leads to an empty cluster, or is the last for other
+    // reasons. Returns how many iterations came before that pass; `centers` are then those of this pass, and moves()
+    // tells where it leads. `first`: no pass came before. `before` keeps the labels that pass began with.
     i64 iterate(KeptCrew *crew, double *centers, bool first, const Until &until, i32 *before) {
         const i64 n = search_.rows.n;
         moved_.resize(static_cast<std::size_t>(k_ * d_)), ways_.resize(static_cast<std::size_t>(k_));
@@ -49,13 +57,14 @@ class Searches : public Pass {
             if (before) std::copy_n(search_.labels, n, before);
             if (crew) crew->run(*this);
             else work_to_the_end();
-            i64 changed = 0, doubtful = 0;
-            for (i64 lane = 0; lane < size(); lane++)
-                changed += search_.facts[4 * lane], doubtful += search_.facts[4 * lane + 1];
+            i64 changed = 0, doubtful = 0, searched = 0;
+            for (const i64 *lane = search_.facts; lane < search_.facts + 4 * size(); lane += 4)
+                changed += lane[0], doubtful += lane[1], searched += lane[2];
             active->move(search_.sums, size(), centers_, k_, d_, 0, k_, moved_.data(), ways_.data());
             moves_ = active->arrive(search_.sums, size(), centers_, k_, d_, moved_.data(), ways_.data());
             if (done + 1 == until.most || changed == 0 || changed < until.settled || doubtful > until.doubtful ||
-                moves_.empty || moves_.squared <= until.tol)
+                moves_.empty || moves_.squared <= until.tol || (holds() && searched > until.searched) ||
+                !hold(moved_.data(), searched, crew))
                 return done;
             std::copy(moved_.begin(), moved_.end(), centers);
             // as Plan.step does; without rests moves would cost digits
@@ -146,6 +155,13 @@ struct Again {
     In<i64> movers;
 };
 
+// How bounds go on from pass to pass: `_frame.BoundsAhead`.
+struct Ahead {
+    Drifting *drifts;
+    i64 quiet, idle, separated;
+    double loose;
+};
+
 class SearchPass : public Searches {
   public:
     SearchPass(AnyRows rows, std::optional<Draw> draw, std::optional<In<double>> weights, In<double> shift, double scale,
@@ -153,13 +169,13 @@ class SearchPass : public Searches {
                Out<i32> labels, bool labelled, std::optional<Out<float>> upper, std::optional<Out<float>> gap,
                std::optional<In<double>> drift, std::optional<In<double>> spread, std::optional<In<float>> near_,
                std::optional<In<float>> far_, bool filter, std::optional<Out<float>> slack, float tightened,
-               std::optional<In<std::uint16_t>> numbers, std::optional<In<std::uint8_t>> open,
+               std::optional<In<std::uint16_t>> numbers, std::optional<Boxes> boxes,
                std::optional<Again> again, int add, In<i64> edges, std::optional<Out<double>> sums,
                std::optional<Out<double>> masses, std::optional<Out<i64>> counts, std::optional<Out<double>> rests,
                std::optional<Out<double>> inertia, Out<i64> facts)
         : Searches(edges, searching_for(rows, wide), static_cast<i64>(centers.shape(0)),
                    static_cast<i64>(centers.shape(1)), centers.data(), trust),
-          draw_(std::move(draw)), directions_(std::move(directions)), again_(std::move(again)),
+          draw_(std::move(draw)), boxes_(std::move(boxes)), directions_(std::move(directions)), again_(std::move(again)),
           leading_(directions_ ? kernels_.leading_bytes(k_, d_, directions_->basis.shape(1)) : 0),
           look_(again_ ? kernels_.look_bytes(k_, d_, again_->movers.size()) : 0) {
         search_.rows = rows_of(rows);
@@ -171,7 +187,7 @@ class SearchPass : public Searches {
                                directions_->trust, directions_->tries};
         search_.bounds = {data(upper), data(gap),  data(drift), data(spread), data(near_),
                           data(far_),  filter,     data(slack), tightened};
-        search_.boxed = {data(numbers), data(open)};
+        if (boxes_) search_.boxed = {data(numbers), boxes_->open.data()};
         if (again_)
             search_.look = {again_->rest.data(), static_cast<i64>(again_->movers.size()), again_->movers.data(), nullptr,
                             nullptr, nullptr};
@@ -183,7 +199,7 @@ class SearchPass : public Searches {
         search_.facts = facts.data();
         lay_out();
         kept_ = nb::make_tuple(rows, weights, shift, centers, labels, upper, gap, drift, spread, near_, far_, slack, numbers,
-                               open, edges, sums, masses, counts, rests, inertia, facts);
+                               edges, sums, masses, counts, rests, inertia, facts);
     }
 
     // Each thread first fetches rows: one that comes late while the centres are made ready lost nothing.
@@ -193,14 +209,33 @@ class SearchPass : public Searches {
     }
 
     // Lloyd's algorithm, up to a pass after which the caller has to decide; `centers` are those of the pass, in place.
-    i64 iterate(KeptCrew *crew, Out<double> centers, i64 most, double tol, i64 settled) {
+    i64 iterate(KeptCrew *crew, Out<double> centers, i64 most, double tol, i64 settled, i64 searched,
+                std::optional<Ahead> bounds) {
         if (crew) crew->quit();
         nb::gil_scoped_release released;
-        const Until until{most, tol, settled, search_.rows.n / 4};
+        bounds_ = bounds;
+        const Until until{most, tol, settled, search_.rows.n / 4, searched};
         return Searches::iterate(crew, centers.data(), !search_.labelled, until, nullptr);
     }
 
   private:
+    bool hold(const double *centers, i64 searched, KeptCrew *crew) override {
+        if (boxes_) {
+            OwnersPass owners(*boxes_, centers, k_);
+            if (crew && owners.size() > 1) crew->run(owners);
+            else owners.work_to_the_end();
+        }
+        if (!bounds_) return true;
+        Drifting &drifts = *bounds_->drifts;
+        if (bounds_->idle > 0) bounds_->idle--;
+        else if (searched >= bounds_->separated && drifts.is_loose(bounds_->loose)) return false;
+        drifts.move(search_.targets.exact, centers, d_, search_.frame.scale);
+        drifts.tighten(searched <= bounds_->quiet);
+        search_.bounds.filter = true, search_.bounds.slack = drifts.slack();
+        search_.bounds.tightened = drifts.tightened();
+        return true;
+    }
+
     void make_ready() const override {
         Searches::make_ready();
         if (search_.look.count) kernels_.make_look(search_.targets, d_, search_.look, look_.data());
@@ -210,6 +245,8 @@ class SearchPass : public Searches {
     }
 
     const std::optional<Draw> draw_;
+    const std::optional<Boxes> boxes_;
+    std::optional<Ahead> bounds_;
     const std::optional<Directions> directions_;
     const std::optional<Again> again_;
     const Scratch leading_, look_;
@@ -244,7 +281,7 @@ class WholeLoop : public Searches {
     std::pair<i64, double> run(i64 max_iter, double tol) {
         const i64 n = search_.rows.n;
         std::vector<i32> before(static_cast<std::size_t>(n));
-        const i64 done = iterate(nullptr, published_, true, {max_iter, tol, 0, n}, before.data());
+        const i64 done = iterate(nullptr, published_, true, {max_iter, tol, 0, n, n}, before.data());
         if (moves().empty) {
             std::copy(before.begin(), before.end(), search_.labels);
             return {done, -1.0};
