@@ -76,7 +76,7 @@ class Ahead(NamedTuple):
     most: int  # passes
     tol: float  # it stops at moves of the centres whose squares sum up to no more
     settled: int  # it stops after a pass that changes fewer labels
-    searched: int  # or that, when something might have held them, searches more rows
+    searched: int  # or that searches more rows, where boxes or bounds might have held them
     bounds: BoundsAhead | None = None  # where they hold rows
 
 

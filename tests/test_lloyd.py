@@ -276,27 +276,34 @@ def test_iterations_in_one_call_are_those_one_by_one(monkeypatch, kind, dtype, m
 
 @pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("d", "k", "boxes"), [(2, 9, True), (3, 30, True), (2, 9, False), (12, 20, False)])
+@pytest.mark.parametrize(
+    ("d", "k", "boxes"), [(1, 4, True), (2, 9, True), (3, 30, True), (4, 6, True), (2, 9, False), (12, 20, False)]
+)
 @pytest.mark.parametrize("kind", ["noise", "blobs", "integers"])
 @pytest.mark.parametrize("tol", [0, 1e-4])
 def test_rows_are_held_in_one_call_as_one_by_one(isa, monkeypatch, dtype, d, k, boxes, kind, tol):
     """By boxes, by bounds and by those of blocks of rows, until nothing changes."""
     monkeypatch.setattr("gpukmeans._plan._IN_ONE_CALL", 0)
     monkeypatch.setattr(_boxes, "_LEAST", 0 if boxes else np.inf)
+    monkeypatch.setattr(_boxes, "_PAIRS_A_BOX", 10)
+    monkeypatch.setattr(_boxes, "_OPEN", 2.0)
+    monkeypatch.setattr(_boxes, "_SEARCHED", 0.9)
     rng = np.random.default_rng([d, k])
     X, rows = data(rng, kind, 30_000, d, k)
     X = X.astype(dtype)
-    calls, learn = [], _bounds.Bounds.learn
+    weights = rng.random(30_000) if d == 2 else None
+    calls, search = [], passes._search
 
-    def noted(self, tests, searched, changed, done, centers):
-        calls.append(done + 1 if tests else 0)
-        learn(self, tests, searched, changed, done, centers)
+    def noted(request, *given):
+        found = search(request, *given)
+        calls.append(("boxes" if request.boxed else "bounds" if request.tests else "", found.done + 1))
+        return found
 
-    monkeypatch.setattr(_bounds.Bounds, "learn", noted)
+    monkeypatch.setattr(passes, "_search", noted)
     fits, ways = [], []
     for ahead in (1 << 29, 0):
         monkeypatch.setattr(_pruning, "_AHEAD", ahead)
-        fits.append(KMeans(k, init=X[rows], max_iter=150, tol=tol).fit(X))
+        fits.append(KMeans(k, init=X[rows], max_iter=150, tol=tol).fit(X, sample_weight=weights))
         ways.append(calls.copy())
         calls.clear()
     ours, slow = fits
@@ -304,10 +311,10 @@ def test_rows_are_held_in_one_call_as_one_by_one(isa, monkeypatch, dtype, d, k, 
     assert ours.inertia_ == slow.inertia_
     assert np.array_equal(ours.labels_, slow.labels_)
     assert np.array_equal(ours.cluster_centers_, slow.cluster_centers_)
-    assert set(ways[1]) <= {0, 1}
+    assert {done for _, done in ways[1]} == {1}
     if ours.n_iter_ > 60:
         assert len(ways[0]) < len(ways[1]) / 3
-        assert max(ways[0]) > 3
+        assert max(done for by, done in ways[0] if by == ("boxes" if boxes else "bounds")) > 10
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ inline i64 list_open(const Boxed &boxed, i64 a, i64 b, i64 *which) {
         unsigned bits = 0;
 #pragma GCC unroll 16
         for (i64 l = 0; l < L; l++) bits |= static_cast<unsigned>(open[numbers[i + l]]) << l;
-        m += list_bits(bits, i, which + m);
+        if (bits) m += list_bits(bits, i, which + m);
     }
     for (i64 i = whole; i < b; i++) {
         which[m] = i;
@@ -129,7 +129,8 @@ template <int D> class Division {
         }
     }
 
-    // The same of all parts of a box at once, which are not divided any further.
+    // The same of all parts of a box at once, which are not divided any further: side by side in registers, all of one
+    // type.
     void divide_last(const i64 *corner, i64 first, const i32 *candidates, i64 count) {
         constexpr int parts = 1 << D;
         double middle[D][parts], least[parts], own[D][parts] = {}, nearest[parts] = {}, near[parts] = {};
@@ -217,7 +218,7 @@ inline i64 owning_scratch(const Owning &of) { return Division<1>::scratch_bytes(
 
 inline void find_owners(const Owning &of, i64 task, void *scratch) {
     with_few_features(of.grid.d, [&](auto d) { Division<d.count>(of, scratch).run(task, owning_level(of.grid)); });
-    if (task + 1 < owning_tasks(of.grid)) return;
+    if (task + 1 < owning_tasks(of.grid)) return; // the last box is in the last task
     const i64 outside = (i64(1) << of.grid.d * of.grid.level) - 1;
     of.owners[outside] = -1, of.open[outside] = 1;
 }

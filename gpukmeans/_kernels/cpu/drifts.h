@@ -20,7 +20,7 @@ class Drifting {
           slack_(slack.data()), blocks_(static_cast<i64>(slack.size())),
           kept_(nb::make_tuple(moved, drift, spread, separation, separated, near_, far_, slack)) {}
 
-    // The centres, (k, d), have moved on.
+    // The centres, (k, d), have moved on. The farthest other one is that of _second_look.farthest_others.
     void move(const double *before, const double *now, i64 d, double scale) {
         double farthest = 0, second = 0;
         i64 who = 0;
@@ -29,7 +29,7 @@ class Drifting {
             for (i64 q = j * d; q < (j + 1) * d; q++) squared += (now[q] - before[q]) * (now[q] - before[q]);
             const double way = std::sqrt(squared) * (scale * (up + static_cast<double>(d) * 0x1p-52));
             moved_[j] = way;
-            if (way > farthest) second = farthest, farthest = way, who = j;
+            if (!(way <= farthest)) second = farthest, farthest = way, who = j;
             else second = std::max(second, way);
         }
         for (i64 j = 0; j < k_; j++) {

@@ -97,8 +97,9 @@ def _search(request: Request, draw: Any, workers: Workers) -> Searched:
     if request.ahead and _can_go_on(rows, lanes):
         fixed["centers"] = centers = centers.copy()
         one_pass = native().SearchPass(rows=rows, edges=edges, **fixed, **by_row, **by_lane)
-        bounds = request.ahead.bounds and native().Ahead(*request.ahead.bounds)
-        done = one_pass.iterate(_helpers(workers, edges.size - 1), centers, *request.ahead[:-1], bounds)
+        crew, until = _helpers(workers, edges.size - 1), request.ahead._asdict()
+        until["bounds"] = until["bounds"] and native().Ahead(*until["bounds"])
+        done = one_pass.iterate(crew, centers, **until)
     else:
         run("SearchPass", rows, edges, fixed, by_row, by_lane, workers)
     changed, doubtful, searched, left = facts.sum(axis=0).tolist()

@@ -31,7 +31,7 @@ template <class T> Cut cut_of(i64 k, i64 d) {
 
 template <class Row, class T> class Lane {
     static constexpr i64 waiting = 15; // batches that are searched directly after one that packing left in doubt
-    static constexpr i64 rows_ahead = 24; // listed rows that are on their way from main memory at once
+    static constexpr i64 rows_ahead = 64; // listed rows that are on their way from main memory at once
 
   public:
     static i64 scratch_bytes(const Search &s) {
@@ -238,13 +238,23 @@ template <class Row, class T> class Lane {
                 const T shift = packer_.shift()[q], scale = packer_.scale();
                 for (i64 p = 0; p < batch.m; p++) out[p] = static_cast<T>(x[p * D + q]) * scale - shift;
             }
-        } else
-            for (i64 p = 0; p < batch.m; p++) {
-                const Row *x = row_of<Row>(rows_, batch.row(p));
-                __builtin_prefetch(row_of<Row>(rows_, packer_.row_after(batch, p + rows_ahead)));
-                for (int q = 0; q < D; q++)
-                    x_[q * full + p] = static_cast<T>(x[q * step]) * packer_.scale() - packer_.shift()[q];
+        } else {
+            const i64 *which = batch.which, coming = which ? batch.m + batch.more - rows_ahead : 0;
+            T shift[D];
+            for (int q = 0; q < D; q++) shift[q] = packer_.shift()[q];
+            const T scale = packer_.scale();
+            auto turn_row = [&](i64 i, i64 p) {
+                const Row *x = row_of<Row>(rows_, i);
+                for (int q = 0; q < D; q++) x_[q * full + p] = static_cast<T>(x[q * step]) * scale - shift[q];
+            };
+            i64 p = 0;
+            for (const i64 end = smallest(batch.m, coming); p < end; p++) {
+                __builtin_prefetch(row_of<Row>(rows_, which[p + rows_ahead]));
+                __builtin_prefetch(s_.labels + which[p + rows_ahead], 1);
+                turn_row(which[p], p);
             }
+            for (; p < batch.m; p++) turn_row(batch.row(p), p);
+        }
         for (int q = 0; q < D; q++)
             for (i64 p = batch.m; p < full; p++) x_[q * full + p] = x_[q * full + batch.m - 1];
     }

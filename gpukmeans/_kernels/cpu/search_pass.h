@@ -220,6 +220,7 @@ class SearchPass : public Searches {
 
   private:
     bool hold(const double *centers, i64 searched, KeptCrew *crew) override {
+        if (again_) return false; // made for the spread of this pass
         if (boxes_) {
             OwnersPass owners(*boxes_, centers, k_);
             if (crew && owners.size() > 1) crew->run(owners);
@@ -227,7 +228,7 @@ class SearchPass : public Searches {
         }
         if (!bounds_) return true;
         Drifting &drifts = *bounds_->drifts;
-        if (bounds_->idle > 0) bounds_->idle--;
+        if (bounds_->idle > 0) bounds_->idle--; // what comes next is not counted yet: where that decides, a pass later
         else if (searched >= bounds_->separated && drifts.is_loose(bounds_->loose)) return false;
         drifts.move(search_.targets.exact, centers, d_, search_.frame.scale);
         drifts.tighten(searched <= bounds_->quiet);
