@@ -95,6 +95,27 @@ def test_moves_cost_the_sums_no_digits(d, weighted, most, monkeypatch):
         assert moved[0, q] == pytest.approx(expected, rel=0, abs=units * np.spacing(plan.frame.shift[q]))
 
 
+@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(63, 32, 3), (64, 33, 32), (5_001, 40, 7), (5_001, 40, 33), (2_500, 784, 10)]
+)
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_sums_of_floats_lose_no_digit(isa, n, d, k, layout, offset):
+    """Those of rows that are added up by clusters first, and of those that are not."""
+    rng = np.random.default_rng([n, d])
+    X = (rng.normal(size=(n, d)) + offset).astype(np.float32, order="F" if layout == "columns" else "C")
+    _, step = plan_and_step(X, X[:k].astype(np.float64))
+    with prepare(X, None, k, CPU) as (plan, _):
+        shift, again = plan.frame.shift, plan.add_up(step.labels)
+    for j in range(k):
+        mine = X[step.labels == j].astype(np.float64) - shift
+        exact = [math.fsum(column) for column in mine.T]
+        assert np.array_equal(step.partial.sums[j], exact)
+        assert np.array_equal(again.sums[j], exact)
+        assert step.partial.counts[j] == step.partial.weights[j] == len(mine)
+
+
 def test_relocation_takes_the_farthest_rows_of_positive_weight():
     X = np.array([[0.0], [1.0], [2.0], [30.0], [50.0], [50.0], [4.0]])
     w = np.array([1.0, 1.0, 1.0, 2.0, 0.0, 3.0, 1.0])

@@ -5,12 +5,16 @@
 
 namespace gpukmeans::GPUKMEANS_ISA {
 
+constexpr i64 added_rows = 64; // that are added up at once, from the first row of a lane on
+
 // Rows of any number of features.
 template <class Row> class Wide {
+    static constexpr i64 most_clusters = added_rows / 2, least_features = 32; // to add rows by clusters
+
   public:
     static constexpr int features = 0; // any number
     Wide(const Sums &to, i64 lane, i64 k, const Rows &rows, const double *weights)
-        : to_(to), first_(lane * k), rows_(rows), weights_(weights) {}
+        : to_(to), first_(lane * k), k_(k), rows_(rows), weights_(weights) {}
 
     // Adds row i to cluster j, or takes it away (sign -1).
     void add(i64 i, i64 j, double sign) {
@@ -34,12 +38,55 @@ template <class Row> class Wide {
         add(i, from, -1.0);
     }
 
-    // Adds rows a to b - 1 to the clusters of their labels.
+    // Adds rows a to b - 1 to the clusters of their labels; `added_rows`, then as many again, and so on.
     void add_all(i64 a, i64 b, const i32 *labels) {
-        for (i64 i = a; i < b; i++) add(i, labels[i], 1.0);
+        const bool by_cluster = sizeof(Row) == 4 && to_.rests && !weights_ && rows_.column_step == 1 &&
+                                k_ <= most_clusters && rows_.d >= least_features;
+        for (i64 i = a; by_cluster && i < b; i += added_rows) add_by_cluster(i, smallest(i + added_rows, b), labels);
+        for (i64 i = a; !by_cluster && i < b; i++) add(i, labels[i], 1.0);
     }
 
   private:
+    // The same of a few rows of float: those of a cluster are first added up among themselves. That loses no digit of
+    // them, unless some are 2^23 times as large as others.
+    void add_by_cluster(i64 a, i64 b, const i32 *labels) {
+        i64 ends[most_clusters + 1] = {};
+        const Row *sorted[added_rows];
+        for (i64 i = a; i < b; i++) ends[labels[i] + 1]++;
+        for (i64 j = 0; j < k_; j++) ends[j + 1] += ends[j];
+        for (i64 i = a; i < b; i++) sorted[ends[labels[i]]++] = row_of<Row>(rows_, i);
+        for (i64 j = 0, begin = 0; j < k_; begin = ends[j], j++)
+            if (ends[j] > begin) add_together(sorted + begin, ends[j] - begin, j);
+    }
+
+    // Adds m rows to cluster j.
+    void add_together(const Row *const *rows, i64 m, i64 j) {
+        constexpr int L = lanes<double>, vectors = 32 / L;
+        const i64 d = rows_.d, cluster = first_ + j;
+        const double size = static_cast<double>(m);
+        double *sums = to_.sums + cluster * d, *rests = to_.rests + cluster * (d + 1);
+        i64 q = 0;
+        for (; q + vectors * L <= d; q += vectors * L) {
+            Vec<double> together[vectors] = {};
+            for (i64 r = 0; r < m; r++)
+                for (int v = 0; v < vectors; v++) together[v] += load_as<double>(rows[r] + q + v * L);
+            for (int v = 0; v < vectors; v++) {
+                const i64 at = q + v * L;
+                Vec<double> sum = load(sums + at), rest = load(rests + at);
+                add_exactly(sum, rest, together[v] - rounded(size * load(to_.shift + at)));
+                store(sums + at, sum);
+                store(rests + at, rest);
+            }
+        }
+        for (; q < d; q++) {
+            double together = 0;
+            for (i64 r = 0; r < m; r++) together += static_cast<double>(rows[r][q]);
+            add_exactly(sums[q], rests[q], together - rounded(size * to_.shift[q]));
+        }
+        add_exactly(to_.masses[cluster], rests[d], size);
+        to_.counts[cluster] += m;
+    }
+
     void add_plainly(i64 i, double factor, double *sums) const {
         const Row *x = row_of<Row>(rows_, i);
         const i64 d = rows_.d, step = rows_.column_step;
@@ -65,7 +112,7 @@ template <class Row> class Wide {
     }
 
     const Sums &to_;
-    const i64 first_;
+    const i64 first_, k_;
     const Rows &rows_;
     const double *weights_;
 };

@@ -287,7 +287,7 @@ def _run_lane(
     """
     dtype = np.float32 if rows.dtype == np.float32 else np.float64
     sums = {key: value if value is None else value[lane : lane + 1] for key, value in by_lane.items()}
-    step = max(64, _PART_ELEMENTS // rows.shape[1])
+    step = max(1, _PART_ELEMENTS // rows.shape[1] // _WHOLE_ROWS) * _WHOLE_ROWS
     for a in range(edges[lane], edges[lane + 1], step):
         part = slice(a, min(a + step, edges[lane + 1]))
         some = {key: value if value is None else value[part] for key, value in by_row.items()}

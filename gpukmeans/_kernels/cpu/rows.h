@@ -66,38 +66,55 @@ inline double tree(const double *sums) {
     return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-// Squared distance of a row to a centre by float64 differences, in original coordinates. Eight sums,
-// each in the order of the features and then added in a tree, whatever the instruction set.
-template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, const double *center) {
-    const Row *x = row_of<Row>(rows, i);
+// Squared distances of R rows to a centre each by float64 differences, in original coordinates. Eight sums for each,
+// in the order of the features and then added in a tree, whatever the instruction set: those of several rows wait less
+// for each other than those of one.
+template <class Row, int R, int D = 0>
+GPUKMEANS_INLINE void exact_distances(const Rows &rows, i64 i, const double *const *centers, double *out) {
     const i64 d = D ? D : rows.d, step = rows.column_step;
-    auto square = [&](i64 q) {
-        const double difference = static_cast<double>(x[q * step]) - center[q];
-        return rounded(difference * difference);
-    };
-    if (d < 8) {
-        double sum = 0;
-        for (i64 q = 0; q < d; q++) sum += square(q);
-        return sum;
-    }
-    constexpr int L = lanes<double>, parts = 8 / L;
-    Vec<double> part[parts] = {};
+    const Row *x[R];
+    for (int r = 0; r < R; r++) x[r] = row_of<Row>(rows, i + r), out[r] = 0;
     i64 q = 0;
-    for (; q + 8 <= d; q += 8)
-        for (int v = 0; v < parts; v++) {
-            Vec<double> wide{};
-            if (step == 1)
-                wide = load_as<double>(x + q + v * L);
-            else
-                for (int l = 0; l < L; l++) wide[l] = static_cast<double>(x[(q + v * L + l) * step]);
-            const Vec<double> difference = wide - load(center + q + v * L);
-            part[v] += rounded(difference * difference);
+    if (d >= 8) {
+        constexpr int L = lanes<double>, parts = 8 / L;
+        Vec<double> part[R][parts] = {};
+        auto add = [&](auto load_row) {
+            for (; q + 8 <= d; q += 8)
+                for (int r = 0; r < R; r++) {
+                    if (R > 1) __builtin_prefetch(x[r] + q + R * rows.row_step);
+                    for (int v = 0; v < parts; v++) {
+                        const i64 at = q + v * L;
+                        const Vec<double> difference = load_row(x[r], at) - load(centers[r] + at);
+                        part[r][v] += rounded(difference * difference);
+                    }
+                }
+        };
+        if (step == 1)
+            add([](const Row *row, i64 at) { return load_as<double>(row + at); });
+        else
+            add([step](const Row *row, i64 at) {
+                Vec<double> wide{};
+                for (int l = 0; l < L; l++) wide[l] = static_cast<double>(row[(at + l) * step]);
+                return wide;
+            });
+        for (int r = 0; r < R; r++) {
+            double sums[8];
+            for (int v = 0; v < parts; v++) store(sums + v * L, part[r][v]);
+            out[r] = tree(sums);
         }
-    double sums[8];
-    for (int v = 0; v < parts; v++) store(sums + v * L, part[v]);
-    double sum = tree(sums);
-    for (; q < d; q++) sum += square(q);
-    return sum;
+    }
+    for (int r = 0; r < R; r++)
+        for (i64 p = q; p < d; p++) {
+            const double difference = static_cast<double>(x[r][p * step]) - centers[r][p];
+            out[r] += rounded(difference * difference);
+        }
+}
+
+// The same of one row.
+template <class Row, int D = 0> double exact_distance(const Rows &rows, i64 i, const double *center) {
+    double squared;
+    exact_distances<Row, 1, D>(rows, i, &center, &squared);
+    return squared;
 }
 
 // The product of a row with a centre in float64, with the sums of exact_distance.

@@ -75,7 +75,8 @@ template <class Row, class T> class Lane {
         if (s_.inertia) inertia_ = s_.inertia[lane];
         const bool filters = s_.bounds.filter || s_.boxed.numbers;
         const i64 range = filters || goes_ahead() ? filter_rows : cut_.batch;
-        for (i64 a = s_.edges[lane]; a < s_.edges[lane + 1]; a += range) {
+        i64 added = s_.edges[lane];
+        for (i64 a = added; a < s_.edges[lane + 1]; a += range) {
             const i64 b = smallest(a + range, s_.edges[lane + 1]);
             for (i64 i = a; !s_.labelled && i < b; i++) s_.labels[i] = -1;
             const i64 m = filters ? failing(a, b) : b - a;
@@ -90,7 +91,11 @@ template <class Row, class T> class Lane {
                     relabel(batch, fresh_, adder);
                 });
             searched_ += m;
-            if (s_.add == Add::all) adder.add_all(a, b, s_.labels);
+            if (s_.add == Add::all) {
+                const i64 whole = b < s_.edges[lane + 1] ? (b - added) / added_rows * added_rows : b - added;
+                adder.add_all(added, added + whole, s_.labels);
+                added += whole;
+            }
             if (s_.inertia) add_inertia(a, b);
         }
         i64 *facts = s_.facts + 4 * lane;
@@ -145,7 +150,16 @@ template <class Row, class T> class Lane {
     void add_inertia(i64 a, i64 b) {
         with_features(d_, [&](auto d) {
             double inertia = inertia_;
-            for (i64 i = a; i < b; i++) inertia += weight(i) * exact<d.count>(i, s_.labels[i]);
+            constexpr int R = d.count ? 1 : 4;
+            const double *centers[R];
+            double squared[R];
+            i64 i = a;
+            for (; i + R <= b; i += R) {
+                for (int r = 0; r < R; r++) centers[r] = s_.targets.exact + s_.labels[i + r] * d_;
+                exact_distances<Row, R, d.count>(rows_, i, centers, squared);
+                for (int r = 0; r < R; r++) inertia += weight(i + r) * squared[r];
+            }
+            for (; i < b; i++) inertia += weight(i) * exact<d.count>(i, s_.labels[i]);
             inertia_ = inertia;
         });
     }
