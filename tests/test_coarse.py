@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(native() is None, reason="the compiled kernels w
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 LEVELS = 32000  # `coarse_levels` of the kernels
+COARSE = platform.machine() in ("x86_64", "AMD64")
 
 
 def search(X, centers):
@@ -28,12 +29,6 @@ def search(X, centers):
         request = Request(X, None, plan.frame, centers, labels, "nothing", None, None, inertia=False)
         found = plan.operations.search_pass(request, plan._workers)
     return labels, found.left
-
-
-def is_coarse(isa, dtype):
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    return isa in ("avx2", "plain") or (isa == "avx512" and dtype == np.float64)
 
 
 @BOTH
@@ -55,7 +50,7 @@ def test_any_number_of_rows(isa, dtype, n):
     X, centers = rng.normal(size=(n, 31)).astype(dtype), rng.normal(size=(21, 31))
     labels, left = search(X, centers)
     assert np.array_equal(labels, brute(X, centers))
-    assert left <= 1 + n // 50 if is_coarse(isa, dtype) else left == 0
+    assert left <= 1 + n // 50 if COARSE else left == 0
 
 
 @BOTH
@@ -63,7 +58,7 @@ def test_hardly_a_row_is_left_open(isa, dtype):
     X = np.random.default_rng(0).random((20_000, 64)).astype(dtype)
     labels, left = search(X, X[:200].astype(np.float64))
     assert np.array_equal(labels, brute(X, X[:200]))
-    assert (0 < left < 1000) if is_coarse(isa, dtype) else left == 0
+    assert (0 < left < 1000) if COARSE else left == 0
 
 
 @BOTH
@@ -74,12 +69,12 @@ def test_rows_that_rounding_hides_are_searched_as_ever(isa, dtype):
     X = centers[rng.integers(0, 40, 20_000)] + rng.normal(size=(20_000, 32))
     labels, left = search(X.astype(dtype), centers)
     assert np.array_equal(labels, brute(X.astype(dtype), centers))
-    assert left == len(X) if is_coarse(isa, dtype) else left == 0
+    assert left == len(X) if COARSE else left == 0
     centers[20:] = rng.normal(size=(20, 32)) * 30
     X[2000:] = centers[rng.integers(20, 40, 18_000)] + rng.normal(size=(18_000, 32))
     labels, left = search(X.astype(dtype), centers)
     assert np.array_equal(labels, brute(X.astype(dtype), centers))
-    if is_coarse(isa, dtype):
+    if COARSE:
         assert 1500 < left < len(X)
 
 
