@@ -7,6 +7,7 @@ scaled by a power of two when squares would leave the range of the dtype. Both a
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,6 +173,7 @@ def make_targets(centers: Any, frame: Frame) -> Targets:
     return Targets(centers, augmented, xp.sqrt(xp.max(norms)), trust(frame.dtype, centers.shape[1]))
 
 
+@lru_cache(maxsize=64)
 def trust(dtype: Any, n_features: int) -> float:
     """Relative error bound of |c|^2 - 2 x.c in that dtype, against |c|^2 + 2 |x| |c|.
 

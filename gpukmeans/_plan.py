@@ -48,26 +48,35 @@ class Plan:
     n_clusters : int
     frame : Frame
     device : Device
+    operations : Operations
+        Those for the rows.
     """
 
-    def __init__(self, rows: Any, weights: Any, n_clusters: int, frame: Frame, device: Device) -> None:
+    def __init__(
+        self, rows: Any, weights: Any, n_clusters: int, frame: Frame, device: Device, operations: Operations
+    ) -> None:
         self.rows, self.weights, self.n_clusters = rows, weights, n_clusters
         self.frame, self.device, self.xp = frame, device, device.xp
-        self.operations: Operations = operations(rows)
+        self.operations = operations
         work = rows.shape[0] * self._width * n_clusters
         threads = n_threads() if device.kind == "cpu" and work > _ONE_THREAD else 1
         self._workers = Workers(threads)
-        self.pruning: Pruning | None = None
-        if device.kind == "cpu" and self.operations.search_pass and not isinstance(rows, SparseRows):
-            n, d = rows.shape
-            boxing = self.operations.boxing and self.operations.boxing(self._workers)
-            kernels = self._search_pass, self.operations.drifting, boxing
-            self.pruning = Pruning(n, d, n_clusters, *kernels, self._hold_blas)
+        self._prunes = device.kind == "cpu" and bool(operations.search_pass) and not isinstance(rows, SparseRows)
         self._forget()
         self._capacity = max(16, (1 << 21) // (n_clusters * rows.shape[1]))
         self._longest: list[float] | None = None  # a bound on the norms of the rows of each tile
         self._held = ExitStack()
         self._one_blas_thread = False
+
+    @cached_property
+    def pruning(self) -> Pruning | None:
+        """What is kept of the rows from pass to pass, where a kernel runs these."""
+        if not self._prunes:
+            return None
+        boxing = self.operations.boxing and self.operations.boxing(self._workers)
+        kernels = self._search_pass, self.operations.drifting, boxing
+        n, d = self.rows.shape
+        return Pruning(n, d, self.n_clusters, *kernels, self._hold_blas)
 
     @cached_property
     def grid(self) -> Grid:
@@ -114,15 +123,15 @@ class Plan:
     def _forget(self) -> None:
         self._labels: Any = None
         self._lanes: Any = None
-        if self.pruning:
-            self.pruning.forget()
+        if self.__dict__.get("pruning"):  # it is made when it is needed: a fit in one call needs none
+            self.pruning.forget()  # type: ignore[union-attr]
         self._age, self._moved = 0, 0
         self._drawn: tuple[Any, np.ndarray] | None = None
 
     def start(self) -> None:
         """Forget the labels of an earlier run."""
         self._forget()
-        if not self.pruning:  # else the first pass makes them
+        if not self._prunes:  # else the first pass makes them
             self._labels = self._no_labels()
 
     def _no_labels(self) -> Any:
@@ -145,7 +154,7 @@ class Plan:
         """
         rows = take(self.rows, to_device(indices, self.device))
         weights = None if weights is None else to_device(weights, self.device)
-        return Plan(rows, weights, self.n_clusters, self.frame, self.device)
+        return Plan(rows, weights, self.n_clusters, self.frame, self.device, operations(rows))
 
     def draw(self, rows: Any, which: np.ndarray) -> None:
         """Take other rows instead for `gather`: as many of these as the plan has, of the same kind.
@@ -390,7 +399,7 @@ class Plan:
         return Step(partial, found.lanes, exact, self.labels, *facts, found.done, found.centers)
 
     def _pass(self, centers: Any, add: str, inertia: bool, ahead: Ahead | None = None) -> Searched:
-        labelled = self._labels is not None or not self.pruning
+        labelled = self._labels is not None or not self._prunes
         if not labelled:
             self._labels = np.empty(self.rows.shape[0], np.int32)
         request = Request(self.rows, self.weights, self.frame, centers, self.labels, add, self._lanes, None, inertia)

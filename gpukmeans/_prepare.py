@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._device import Device, is_single, namespace, scope, to_device, to_host
-from ._distances import operations
+from ._distances import Operations, operations
 from ._frame import Frame
 from ._plan import Plan
 from ._rows import SparseRows, on_device, on_the_sphere
@@ -36,7 +36,9 @@ def prepare(
     """
     with scope(device), _about_sample(X, weights, n_clusters, device, metric) as plan:
         moments = plan.moments()
-        plan.frame = plan.frame._replace(scale=_scale(moments.peak, plan.frame.dtype))
+        scale = _scale(moments.peak, plan.frame.dtype)
+        if scale != 1.0:  # which is rare, and a copy takes its time
+            plan.frame = plan.frame._replace(scale=scale)
         yield plan, moments
 
 
@@ -55,17 +57,19 @@ def plan_about(X: Any, centers: Any, device: Device, metric: str = "euclidean") 
     """A plan for assigning rows to given centres (`predict`, `transform`, `score`)."""
     with scope(device):
         rows, host = _METRICS[metric](on_device(X, device)), to_host(centers).astype(np.float64)
-        shift = _middle(host, rows)
+        shift = _middle(host, rows, operations(host))
         frame = _frame_at(shift, rows, device, metric)
         scale = _scale(float(np.abs(host - shift).max()), frame.dtype)
-        return Plan(rows, None, centers.shape[0], frame._replace(scale=scale), device)
+        return Plan(rows, None, centers.shape[0], frame._replace(scale=scale), device, operations(rows))
 
 
 def _about_sample(X: Any, weights: Any, n_clusters: int, device: Device, metric: str) -> Plan:
     """A plan that looks at the rows from near the middle of a sample of them."""
     rows = _METRICS[metric](on_device(X, device))
     weights = None if weights is None else to_device(weights, device)
-    return Plan(rows, weights, n_clusters, _frame_at(_middle(rows, rows), rows, device, metric), device)
+    chosen = operations(rows)
+    frame = _frame_at(_middle(rows, rows, chosen), rows, device, metric)
+    return Plan(rows, weights, n_clusters, frame, device, chosen)
 
 
 def _frame_at(shift: np.ndarray, rows: Any, device: Device, metric: str) -> Frame:
@@ -74,11 +78,14 @@ def _frame_at(shift: np.ndarray, rows: Any, device: Device, metric: str) -> Fram
     return Frame(to_device(shift, device), 1.0, dtype, metric == "cosine")
 
 
-def _middle(points: Any, rows: Any) -> np.ndarray:
-    """The point that rows are looked at from, (d,) float64: near the middle of some points, or zero for sparse rows."""
+def _middle(points: Any, rows: Any, chosen: Operations) -> np.ndarray:
+    """The point that rows are looked at from, (d,) float64: near the middle of some points, or zero for sparse rows.
+
+    `chosen` are the operations for the points.
+    """
     if isinstance(rows, SparseRows):
         return np.zeros(rows.shape[1])
-    return operations(points).reference(points, is_single(rows.dtype))
+    return chosen.reference(points, is_single(rows.dtype))
 
 
 def _largest(rows: Any) -> float:

@@ -21,11 +21,16 @@ struct Feature {
 template <class Row> void reference_of(const Rows &points, i64 step, bool single, double *near) {
     const i64 d = points.d, looked_at = (points.n + step - 1) / step;
     std::vector<Feature> features(static_cast<std::size_t>(d));
+    auto value = [&](i64 i, i64 q) {
+        return static_cast<double>(static_cast<const Row *>(points.data)[i * points.row_step + q * points.column_step]);
+    };
     auto each = [&](auto use) {
-        for (i64 i = 0; i < points.n; i += step) {
-            const Row *x = static_cast<const Row *>(points.data) + i * points.row_step;
-            for (i64 q = 0; q < d; q++)
-                use(static_cast<double>(x[q * points.column_step]), features[static_cast<std::size_t>(q)], near[q]);
+        for (i64 i = 0; d > 4 && i < points.n; i += step)
+            for (i64 q = 0; q < d; q++) use(value(i, q), features[static_cast<std::size_t>(q)], near[q]);
+        for (i64 q = 0; d <= 4 && q < d; q++) { // of few, one after another: what is known of it stays in registers
+            Feature feature = features[static_cast<std::size_t>(q)];
+            for (i64 i = 0; i < points.n; i += step) use(value(i, q), feature, near[q]);
+            features[static_cast<std::size_t>(q)] = feature;
         }
     };
     each([](double x, Feature &feature, double &) {
