@@ -13,7 +13,7 @@ from cuda_standin.marks import standin
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from gpukmeans import KMeans, _kernels, _plan
+from gpukmeans import KMeans, _kernels, _prepare
 from gpukmeans._files import InputError
 from gpukmeans.compare import (
     Shape,
@@ -123,8 +123,8 @@ def test_memory_is_that_of_a_process_of_its_own(small):
 @pytest.mark.parametrize(("devices", "choices"), [(["cpu:arrays"], {"0"}), (["cpu:numpy"], {"0", "numpy"})])
 def test_paths_run_with_their_own_kernels(devices, choices, monkeypatch):
     """The reference is a run of the array bodies."""
-    chosen, operations = set(), _plan.operations
-    monkeypatch.setattr(_plan, "operations", lambda rows: chosen.add(_kernels.choice()) or operations(rows))
+    chosen, operations = set(), _prepare.operations
+    monkeypatch.setattr(_prepare, "operations", lambda rows: chosen.add(_kernels.choice()) or operations(rows))
     monkeypatch.setenv("GPUKMEANS_KERNELS", "1")
     compare_devices("300x2x3", stages=("fit",), **QUICK | {"devices": devices})
     assert chosen == choices

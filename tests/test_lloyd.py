@@ -116,6 +116,37 @@ def test_sums_of_floats_lose_no_digit(isa, n, d, k, layout, offset):
         assert step.partial.counts[j] == step.partial.weights[j] == len(mine)
 
 
+@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@pytest.mark.parametrize("zeros", [False, True])
+def test_sums_of_floats_that_differ_much_lose_no_digit(isa, zeros):
+    """A plain sum of 64 of them would: those of some features are told from the others, lane by lane."""
+    rng = np.random.default_rng(4)
+    X = (10.0 ** rng.uniform(-6, 6, size=(1_001, 40)) * rng.choice([-1, 1], size=(1_001, 40))).astype(np.float32)
+    X[:, ::3] = rng.normal(size=(1_001, 14))
+    if zeros:
+        X[rng.random(X.shape) < 0.5] = 0
+    labels = rng.integers(0, 7, 1_001, dtype=np.int32)
+    with prepare(X, None, 7, CPU) as (plan, _):
+        plan.frame = plan.frame._replace(shift=np.zeros(40))  # else a difference from it is rounded
+        found = plan.add_up(labels)
+    for j in range(7):
+        exact = [math.fsum(column) for column in X[labels == j].T.astype(np.float64)]
+        np.testing.assert_array_max_ulp(found.sums[j], np.array(exact), 1)
+
+
+@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_parts_of_converted_rows_change_no_bit(isa, monkeypatch, weighted):
+    """Rows in odd memory are converted part by part, and added up as if they were not."""
+    X = np.random.default_rng(2).normal(size=(3_001, 40)).astype(np.float32)
+    odd = np.frombuffer(b"\0" + X.tobytes(), np.uint8)[1:].view(np.float32).reshape(X.shape)
+    weights = np.random.default_rng(3).random(3_001) if weighted else None
+    monkeypatch.setattr(passes, "_PART_ELEMENTS", 5_000)
+    (_, ours), (_, theirs) = (plan_and_step(rows, X[:7].astype(np.float64), weights) for rows in (odd, X))
+    for one, other in zip(ours.partial, theirs.partial, strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_relocation_takes_the_farthest_rows_of_positive_weight():
     X = np.array([[0.0], [1.0], [2.0], [30.0], [50.0], [50.0], [4.0]])
     w = np.array([1.0, 1.0, 1.0, 2.0, 0.0, 3.0, 1.0])

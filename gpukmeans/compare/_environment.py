@@ -17,7 +17,7 @@ from ._peers import PEERS
 from ._standin import LABEL, driver
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512vl", "asimd", "sve")
+_SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "asimd", "sve")
 _VARIABLES = ("GPUKMEANS_NUM_THREADS", "GPUKMEANS_KERNELS", "GPUKMEANS_ISA", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

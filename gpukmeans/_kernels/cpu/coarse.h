@@ -36,10 +36,13 @@ inline i64 pairs_of(i64 d) { return (d + 1) / 2; }
 
 // sum + a.b of two numbers of 16 bits in each lane.
 GPUKMEANS_INLINE Vec<i32> add_pairs_of(Vec<i32> sum, Vec<i32> a, Vec<i32> b) {
-#if defined(__AVX512F__)
-    const __m512i products = reinterpret_cast<__m512i>(sum);
+#if defined(__AVX512VNNI__)
+    const __m512i so_far = reinterpret_cast<__m512i>(sum);
     return reinterpret_cast<Vec<i32>>(
-        _mm512_dpwssd_epi32(products, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+        _mm512_dpwssd_epi32(so_far, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+#elif defined(__AVX512BW__)
+    const __m512i products = _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+    return sum + reinterpret_cast<Vec<i32>>(products);
 #elif defined(__AVX2__)
     const __m256i products = _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b));
     return sum + reinterpret_cast<Vec<i32>>(products);

@@ -29,7 +29,8 @@ class Drifting {
             for (i64 q = j * d; q < (j + 1) * d; q++) squared += (now[q] - before[q]) * (now[q] - before[q]);
             const double way = std::sqrt(squared) * (scale * (up + static_cast<double>(d) * 0x1p-52));
             moved_[j] = way;
-            if (!(way <= farthest)) second = farthest, farthest = way, who = j;
+            // a way that is no number stays the farthest: then nothing is held
+            if (!(way <= farthest) && farthest == farthest) second = farthest, farthest = way, who = j;
             else second = std::max(second, way);
         }
         for (i64 j = 0; j < k_; j++) {

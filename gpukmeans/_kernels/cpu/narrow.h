@@ -1,4 +1,4 @@
-// Adding rows to the sums of their clusters, in the order of the calls.
+// Adding rows to the sums of their clusters, in the order of the calls, or a few of them by clusters.
 #pragma once
 
 #include "rows.h"
@@ -38,7 +38,8 @@ template <class Row> class Wide {
         add(i, from, -1.0);
     }
 
-    // Adds rows a to b - 1 to the clusters of their labels; `added_rows`, then as many again, and so on.
+    // Adds rows a to b - 1 to the clusters of their labels, `added_rows` at a time: so many rows, times anything, lie
+    // between the first row of the lane and row a, and row b unless it is the end of the lane.
     void add_all(i64 a, i64 b, const i32 *labels) {
         const bool by_cluster = sizeof(Row) == 4 && to_.rests && !weights_ && rows_.column_step == 1 &&
                                 k_ <= most_clusters && rows_.d >= least_features;
@@ -47,8 +48,7 @@ template <class Row> class Wide {
     }
 
   private:
-    // The same of a few rows of float: those of a cluster are first added up among themselves. That loses no digit of
-    // them, unless some are 2^23 times as large as others.
+    // The same of a few rows of float: those of a cluster are first added up among themselves.
     void add_by_cluster(i64 a, i64 b, const i32 *labels) {
         i64 ends[most_clusters + 1] = {};
         const Row *sorted[added_rows];
@@ -61,31 +61,57 @@ template <class Row> class Wide {
 
     // Adds m rows to cluster j.
     void add_together(const Row *const *rows, i64 m, i64 j) {
-        constexpr int L = lanes<double>, vectors = 32 / L;
+        constexpr int L = lanes<double>, vectors = 2 * lanes<float> / L;
         const i64 d = rows_.d, cluster = first_ + j;
         const double size = static_cast<double>(m);
         double *sums = to_.sums + cluster * d, *rests = to_.rests + cluster * (d + 1);
         i64 q = 0;
         for (; q + vectors * L <= d; q += vectors * L) {
+            Range range;
             Vec<double> together[vectors] = {};
-            for (i64 r = 0; r < m; r++)
+            for (i64 r = 0; r < m; r++) {
+                for (int v = 0; v < 2; v++) range.add(rows[r] + q + v * lanes<float>);
                 for (int v = 0; v < vectors; v++) together[v] += load_as<double>(rows[r] + q + v * L);
+            }
             for (int v = 0; v < vectors; v++) {
                 const i64 at = q + v * L;
+                const Vec<double> shift = load(to_.shift + at);
                 Vec<double> sum = load(sums + at), rest = load(rests + at);
-                add_exactly(sum, rest, together[v] - rounded(size * load(to_.shift + at)));
+                if (range.is_narrow()) {
+                    add_exactly(sum, rest, together[v]);
+                    add_exactly(sum, rest, rounded(-size * shift));
+                } else
+                    for (i64 r = 0; r < m; r++) add_exactly(sum, rest, load_as<double>(rows[r] + at) - shift);
                 store(sums + at, sum);
                 store(rests + at, rest);
             }
         }
-        for (; q < d; q++) {
-            double together = 0;
-            for (i64 r = 0; r < m; r++) together += static_cast<double>(rows[r][q]);
-            add_exactly(sums[q], rests[q], together - rounded(size * to_.shift[q]));
-        }
+        for (; q < d; q++)
+            for (i64 r = 0; r < m; r++)
+                add_exactly(sums[q], rests[q], static_cast<double>(rows[r][q]) - to_.shift[q]);
         add_exactly(to_.masses[cluster], rests[d], size);
         to_.counts[cluster] += m;
     }
+
+    // The magnitudes of some floats, other than zero, lane by lane: their bits are integers in the same order.
+    class Range {
+      public:
+        GPUKMEANS_INLINE void add(const void *values) {
+            const Vec<i32> bits = load(static_cast<const i32 *>(values)) & 0x7fffffff;
+            most_ = higher(most_, bits);
+            least_ = lower(least_, (bits - 1) & 0x7fffffff); // zero comes to be above all
+        }
+
+        // Whether `added_rows` of them are summed in double without rounding: 24 digits, 6 for the number of rows, and
+        // 23 for how the values differ.
+        bool is_narrow() const {
+            const Vec<i32> spread = (most_ >> 23) - ((least_ + 1) >> 23);
+            return !bits_of((spread > 23) & (most_ > 0));
+        }
+
+      private:
+        Vec<i32> most_ = fill(0), least_ = fill(0x7ffffffe);
+    };
 
     void add_plainly(i64 i, double factor, double *sums) const {
         const Row *x = row_of<Row>(rows_, i);

@@ -17,7 +17,8 @@ from ..._threads import Workers
 from . import native, taken_as_they_are
 
 # About so many rows a lane at least, fewer where each costs more; but for the last one in whole tiles of any
-# instruction set, or nearly: what is missing to a tile is computed all the same.
+# instruction set, or nearly: what is missing to a tile is computed all the same. And of rows that are added together,
+# `added_rows` of the kernels: parts of converted rows are such, too.
 _LANE_ROWS, _FEW_LANE_ROWS, _LANE_WORK, _WHOLE_ROWS = 1024, 256, 1 << 24, 64
 _PART_ELEMENTS = 1 << 18  # of rows that are converted at once (2 MB)
 _CALL = 4  # lanes a call, at most

@@ -81,7 +81,7 @@ GPUKMEANS_INLINE void exact_distances(const Rows &rows, i64 i, const double *con
         auto add = [&](auto load_row) {
             for (; q + 8 <= d; q += 8)
                 for (int r = 0; r < R; r++) {
-                    if (R > 1) __builtin_prefetch(x[r] + q + R * rows.row_step);
+                    if (R > 1 && step == 1) __builtin_prefetch(x[r] + q + R * rows.row_step);
                     for (int v = 0; v < parts; v++) {
                         const i64 at = q + v * L;
                         const Vec<double> difference = load_row(x[r], at) - load(centers[r] + at);

@@ -1,7 +1,7 @@
 // One pass over the rows of a lane: filter by bounds, search in tiles, settle what is in doubt, add up.
 //
-// Everything is added in the order of the rows, so that neither the size of a batch nor what the
-// filter lets through changes a bit of the result.
+// Everything is added in the order of the rows, or of `added_rows` of them at a time from the first of the lane on, so
+// that neither the size of a batch nor what the filter lets through changes a bit of the result.
 #pragma once
 
 #include "bounds.h"
@@ -92,6 +92,7 @@ template <class Row, class T> class Lane {
                 });
             searched_ += m;
             if (s_.add == Add::all) {
+                // the rest waits for the rows that it is added together with
                 const i64 whole = b < s_.edges[lane + 1] ? (b - added) / added_rows * added_rows : b - added;
                 adder.add_all(added, added + whole, s_.labels);
                 added += whole;
@@ -157,9 +158,9 @@ template <class Row, class T> class Lane {
             for (; i + R <= b; i += R) {
                 for (int r = 0; r < R; r++) centers[r] = s_.targets.exact + s_.labels[i + r] * d_;
                 exact_distances<Row, R, d.count>(rows_, i, centers, squared);
-                for (int r = 0; r < R; r++) inertia += weight(i + r) * squared[r];
+                for (int r = 0; r < R; r++) inertia += rounded(weight(i + r) * squared[r]);
             }
-            for (; i < b; i++) inertia += weight(i) * exact<d.count>(i, s_.labels[i]);
+            for (; i < b; i++) inertia += rounded(weight(i) * exact<d.count>(i, s_.labels[i]));
             inertia_ = inertia;
         });
     }
@@ -189,7 +190,7 @@ template <class Row, class T> class Lane {
         turn<D>(batch, full);
         for (i64 p = 0; p < batch.m; p += few_rows<T>) {
             const i64 end = smallest(p + few_rows<T>, batch.m);
-            fetch_ahead<D>(batch, p + full);
+            if (!batch.which) fetch_ahead<D>(batch, p + full);
             if (packing_.pays && !waits_) {
                 const Nearest<T> found = search_packed<T, D>(x_ + p, full, s_.targets.lines, k_, packing_.last);
                 if (is_sure(found)) {

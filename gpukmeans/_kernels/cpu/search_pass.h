@@ -228,7 +228,8 @@ class SearchPass : public Searches {
         }
         if (!bounds_) return true;
         Drifting &drifts = *bounds_->drifts;
-        if (bounds_->idle > 0) bounds_->idle--; // what comes next is not counted yet: where that decides, a pass later
+        // Asked before the ways to these centres are added: where they decide, it is a pass later than one by one.
+        if (bounds_->idle > 0) bounds_->idle--;
         else if (searched >= bounds_->separated && drifts.is_loose(bounds_->loose)) return false;
         drifts.move(search_.targets.exact, centers, d_, search_.frame.scale);
         drifts.tighten(searched <= bounds_->quiet);

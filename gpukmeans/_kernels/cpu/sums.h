@@ -90,7 +90,7 @@ template <class Row> void own_distances(const Own &o, i64 lane) {
     for (i64 i = o.edges[lane]; i < o.edges[lane + 1]; i++) {
         const double squared = exact_distance<Row>(o.rows, i, o.centers + o.labels[i] * o.rows.d);
         if (o.squared) o.squared[i] = squared;
-        sum += (o.weights ? o.weights[i] : 1.0) * squared;
+        sum += rounded((o.weights ? o.weights[i] : 1.0) * squared);
     }
     o.inertia[lane] = sum;
 }
