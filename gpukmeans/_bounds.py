@@ -216,7 +216,7 @@ class Bounds:
         if k * _SEPARATION > self._searched or not self._kernel.is_loose(_LOOSE):
             return  # the old ones, less what the centres have moved since, still are bounds
         drifts.separation[:], drifts.separated[:] = 0.5 * self._separations(centers, frame), drifts.spread
-        near = np.array([self._kernel.nearness(j) for j in range(k)])
+        near = np.array([self._kernel.nearness(j) for j in range(k)], np.float32)
         sample = slice(None, None, max(1, self._gap.size // _SAMPLE))
         held = self._upper[sample] < near[labels[sample]]
         useful = np.count_nonzero(held) * _USEFUL >= held.size

@@ -17,7 +17,7 @@ from ._boxes import Boxed, Boxes, BoxKernels, worth_trying
 from ._frame import Ahead, Frame, Request, Searched
 from ._leading import Leading, ranks
 
-_AHEAD = 1 << 29  # n * d * k of the passes that one call makes, at most: Ctrl-C waits until it returns
+_AHEAD = 1 << 31  # n * d * k of the passes that one call makes, at most: Ctrl-C waits until it returns
 
 
 class Pruning:

@@ -256,6 +256,7 @@ def test_bounds_begin_when_few_rows_move_and_rest_when_most_are_searched(k, many
     bounds.learn(None, 1000, few, 0, None)
     first = prepare()
     assert not first.filter
+    first.upper.fill(1), first.gap.fill(0)  # as a pass would
     bounds.learn(first, 1000, 500, 0, None)
     second = prepare()  # known, and kept although many rows move
     assert second.filter

@@ -315,7 +315,7 @@ def test_iterations_in_one_call_are_those_one_by_one(monkeypatch, kind, dtype, m
     X = X.astype(dtype)
     w = rng.random(40_000) * (rng.random(40_000) > 0.5) if weighted else None
     fits = []
-    for ahead in (1 << 29, 0):
+    for ahead in (1 << 31, 0):
         monkeypatch.setattr(_pruning, "_AHEAD", ahead)
         model = KMeans(30, init=centers, max_iter=max_iter, tol=tol, algorithm="lloyd")
         fits.append(model.fit(X, sample_weight=w))
@@ -353,7 +353,7 @@ def test_rows_are_held_in_one_call_as_one_by_one(isa, monkeypatch, dtype, d, k, 
 
     monkeypatch.setattr(passes, "_search", noted)
     fits, ways = [], []
-    for ahead in (1 << 29, 0):
+    for ahead in (1 << 31, 0):
         monkeypatch.setattr(_pruning, "_AHEAD", ahead)
         fits.append(KMeans(k, init=X[rows], max_iter=150, tol=tol).fit(X, sample_weight=weights))
         ways.append(calls.copy())

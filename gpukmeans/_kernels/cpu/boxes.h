@@ -80,120 +80,105 @@ inline i64 list_open(const Boxed &boxed, i64 a, i64 b, i64 *which) {
 
 // Finds the owners by dividing a box for as long as several centres may be the nearest to parts of it: of two
 // centres, one is nearer to all of a box if it is nearer to its middle by more than their squared distances can differ
-// from that on the way to a corner. A box is told less of what its parts need not be compared with.
+// from that on the way to a corner. A part is told less of what its own parts need not be compared with.
 template <int D> class Division {
+    static constexpr int parts = 1 << D; // of a box
+
   public:
-    Division(const Owning &of, void *scratch) : of_(of), values_(static_cast<double *>(scratch)) {
+    Division(const Owning &of, void *scratch) : of_(of), all_(static_cast<i32 *>(scratch)) {
         for (int q = 0; q < D; q++) width_[q] = 1 / of.grid.steps[q];
     }
 
     static i64 scratch_bytes(const Owning &of) {
-        return of.k * static_cast<i64>(sizeof(double)) + (of.grid.level + 2) * of.k * static_cast<i64>(sizeof(i32));
+        return (of.grid.level + 2) * of.k * static_cast<i64>(sizeof(i32));
     }
 
     // The boxes that a box of a higher level holds, of those side by side there.
     void run(i64 task, i64 level) {
+        if (level == 0) return give(task, 1, -1); // the only one
         i64 corner[D] = {};
         for (i64 bit = 0; bit < of_.grid.level - level; bit++)
             for (int q = 0; q < D; q++) corner[q] |= (task >> (bit * D + q) & 1) << (bit + level);
-        i32 *all = reinterpret_cast<i32 *>(values_ + of_.k);
-        for (i64 j = 0; j < of_.k; j++) all[j] = static_cast<i32>(j);
+        for (i64 j = 0; j < of_.k; j++) all_[j] = static_cast<i32>(j);
         tests_left_ = tests_a_box << (D * level);
-        divide(corner, task << (D * level), level, all, of_.k);
+        divide(corner, task << (D * level), level, all_, of_.k);
     }
 
   private:
-    void give(i64 box, std::int16_t owner) {
-        of_.open[box] = owner < 0 || of_.owners[box] != owner;
-        of_.owners[box] = owner;
-    }
+    // The parts of a box side by side, all of one type so that they are compared in registers.
+    struct Parts {
+        double middle[D][parts]; // times -2
+        double reach[D];         // twice the half widths, and how far astray rows may lie
+        double least[parts], nearest[parts] = {}, own[D][parts] = {}; // to the middle: how far, which centre, and where
+        double near_[parts] = {}; // centres that may be the nearest to some row
+    };
 
-    // One box and all in it; what follows the `count` candidates is scratch memory.
+    // A box of a level from 1 on, and all in it; what follows the `count` candidates is scratch memory.
     void divide(const i64 *corner, i64 first, i64 level, i32 *candidates, i64 count) {
-        i32 *const left = candidates + count;
-        const i64 number = still_near(corner, level, candidates, count, left);
-        tests_left_ -= count;
-        if (number == 1 || level == 0 || tests_left_ < 0) {
-            const std::int16_t owner = static_cast<std::int16_t>(number == 1 ? left[0] : -1);
-            for (i64 box = first; box < first + boxes_of<D>(level); box++) give(box, owner);
-            return;
-        }
-        if (level == 1) {
-            divide_last(corner, first, left, number);
-            return;
-        }
-        for (i64 part = 0; part < 1 << D; part++) {
-            i64 at[D];
-            for (int q = 0; q < D; q++) at[q] = corner[q] + ((part >> q & 1) << (level - 1));
-            divide(at, first + (part << (D * (level - 1))), level - 1, left, number);
-        }
-    }
-
-    // The same of all parts of a box at once, which are not divided any further: side by side in registers, all of one
-    // type.
-    void divide_last(const i64 *corner, i64 first, const i32 *candidates, i64 count) {
-        constexpr int parts = 1 << D;
-        double middle[D][parts], least[parts], own[D][parts] = {}, nearest[parts] = {}, near[parts] = {};
-        for (int part = 0; part < parts; part++) least[part] = __builtin_inf();
-        for (int q = 0; q < D; q++)
-            for (int part = 0; part < parts; part++)
-                middle[q][part] = -2 * (static_cast<double>(corner[q] + (part >> q & 1)) + 0.5) * width_[q];
-        auto value_of = [&](i32 j, int part) {
-            double value = of_.norms[j];
-            for (int q = 0; q < D; q++) value += middle[q][part] * of_.centers[j * D + q];
-            return value;
-        };
-        for (i64 c = 0; c < count; c++) {
-            const i32 j = candidates[c];
-            for (int part = 0; part < parts; part++) {
-                const double value = value_of(j, part);
-                const bool nearer = value < least[part];
-                least[part] = nearer ? value : least[part];
-                nearest[part] = nearer ? static_cast<double>(j) : nearest[part];
-                for (int q = 0; q < D; q++) own[q][part] = nearer ? of_.centers[j * D + q] : own[q][part];
-            }
-        }
-        for (i64 c = 0; c < count; c++) {
-            const i32 j = candidates[c];
-            for (int part = 0; part < parts; part++) {
-                double differs = of_.error;
-                for (int q = 0; q < D; q++)
-                    differs += (1 + 2 * astray) * width_[q] * __builtin_fabs(of_.centers[j * D + q] - own[q][part]);
-                near[part] += value_of(j, part) - least[part] > differs ? 0.0 : 1.0;
-            }
-        }
-        for (int part = 0; part < parts; part++)
-            give(first + part, near[part] == 1 ? static_cast<std::int16_t>(nearest[part]) : std::int16_t(-1));
+        Parts of = compare(corner, level - 1, candidates, count);
         tests_left_ -= count * parts;
+        i32 *const left = candidates + count;
+        const i64 boxes = boxes_of<D>(level - 1);
+        for (int part = 0; part < parts; part++) {
+            const i64 begin = first + part * boxes;
+            if (of.near_[part] == 1 || level == 1 || tests_left_ < 0) {
+                give(begin, boxes, of.near_[part] == 1 ? static_cast<std::int16_t>(of.nearest[part]) : std::int16_t(-1));
+                continue;
+            }
+            i64 number = 0, at[D];
+            for (i64 c = 0; c < count; c++) {
+                left[number] = candidates[c];
+                number += is_near(of, candidates[c], part);
+            }
+            for (int q = 0; q < D; q++) at[q] = corner[q] + ((part >> q & 1) << (level - 1));
+            divide(at, begin, level - 1, left, number);
+        }
     }
 
-    // Lists the candidates that may be the nearest centre to some row of the box.
-    i64 still_near(const i64 *corner, i64 level, const i32 *candidates, i64 count, i32 *left) {
+    // The parts of a box, which are boxes of that level, and the candidates.
+    GPUKMEANS_INLINE Parts compare(const i64 *corner, i64 level, const i32 *candidates, i64 count) const {
         const double size = static_cast<double>(i64(1) << level);
-        double middle[D], reach[D];
+        Parts of;
         for (int q = 0; q < D; q++) {
-            middle[q] = -2 * (static_cast<double>(corner[q]) + 0.5 * size) * width_[q];
-            reach[q] = 2 * (0.5 * size + astray) * width_[q];
+            of.reach[q] = 2 * (0.5 * size + astray) * width_[q];
+            for (int part = 0; part < parts; part++)
+                of.middle[q][part] = -2 * (static_cast<double>(corner[q]) + ((part >> q & 1) + 0.5) * size) * width_[q];
         }
-        double least = __builtin_inf();
-        i32 nearest = candidates[0];
-        for (i64 c = 0; c < count; c++) {
-            const double *center = of_.centers + candidates[c] * D;
-            double value = of_.norms[candidates[c]];
-            for (int q = 0; q < D; q++) value += middle[q] * center[q];
-            values_[c] = value;
-            if (value < least) least = value, nearest = candidates[c];
+        for (int part = 0; part < parts; part++) of.least[part] = __builtin_inf();
+        for (i64 c = 0; c < count; c++)
+            for (int part = 0; part < parts; part++) {
+                const i32 j = candidates[c];
+                const double value = value_of(of, j, part);
+                const bool nearer = value < of.least[part];
+                of.least[part] = nearer ? value : of.least[part];
+                of.nearest[part] = nearer ? static_cast<double>(j) : of.nearest[part];
+                for (int q = 0; q < D; q++) of.own[q][part] = nearer ? of_.centers[j * D + q] : of.own[q][part];
+            }
+        for (i64 c = 0; c < count; c++)
+            for (int part = 0; part < parts; part++) of.near_[part] += is_near(of, candidates[c], part) ? 1.0 : 0.0;
+        return of;
+    }
+
+    // The squared distance of a centre from the middle of a part, less what is the same for all centres.
+    GPUKMEANS_INLINE double value_of(const Parts &of, i32 j, int part) const {
+        double value = of_.norms[j];
+        for (int q = 0; q < D; q++) value += of.middle[q][part] * of_.centers[j * D + q];
+        return value;
+    }
+
+    // Whether a centre may be the nearest to some row of a part.
+    GPUKMEANS_INLINE bool is_near(const Parts &of, i32 j, int part) const {
+        double differs = of_.error;
+        for (int q = 0; q < D; q++)
+            differs += of.reach[q] * __builtin_fabs(of_.centers[j * D + q] - of.own[q][part]);
+        return !(value_of(of, j, part) - of.least[part] > differs);
+    }
+
+    void give(i64 first, i64 count, std::int16_t owner) const {
+        for (i64 box = first; box < first + count; box++) {
+            of_.open[box] = owner < 0 || of_.owners[box] != owner;
+            of_.owners[box] = owner;
         }
-        const double *own = of_.centers + nearest * D;
-        i64 number = 0;
-        for (i64 c = 0; c < count; c++) {
-            const double *center = of_.centers + candidates[c] * D;
-            double differs = of_.error;
-            for (int q = 0; q < D; q++) differs += reach[q] * __builtin_fabs(center[q] - own[q]);
-            left[number] = candidates[c];
-            number += !(values_[c] - least > differs);
-        }
-        return number;
     }
 
     // How far outside its box a row may lie whose place was rounded, in boxes: three times by 2^-24 of 2^16 at most.
@@ -203,13 +188,15 @@ template <int D> class Division {
     static constexpr i64 tests_a_box = 32;
 
     const Owning &of_;
-    double *const values_; // (k,) and, after them, the lists of candidates
+    i32 *const all_; // (k,) and, after them, the lists of candidates
     double width_[D];
     i64 tests_left_ = 0;
 };
 
 // The work is divided into the boxes of a higher level.
-inline i64 owning_level(const BoxGrid &grid) { return largest(0, grid.level - (grid.d > 2 ? 2 : 6 / grid.d)); }
+inline i64 owning_level(const BoxGrid &grid) {
+    return smallest(grid.level, largest(1, grid.level - (grid.d > 2 ? 2 : 6 / grid.d)));
+}
 
 inline i64 owning_tasks(const BoxGrid &grid) { return i64(1) << (grid.d * (grid.level - owning_level(grid))); }
 
