@@ -160,7 +160,7 @@ class Bounds:
             return None
         k = self._drifts.drift.size
         bounds = BoundsAhead(self._kernel, self._quiet, self._idle, k * _SEPARATION, _LOOSE)
-        return Ahead(most, tol, 0, int(_WORTH * self._gap.size), bounds)
+        return Ahead(most, tol, searched=int(_WORTH * self._gap.size), bounds=bounds)
 
     @property
     def is_resting(self) -> bool:

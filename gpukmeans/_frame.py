@@ -76,8 +76,8 @@ class Ahead(NamedTuple):
 
     most: int  # passes
     tol: float  # it stops at moves of the centres whose squares sum up to no more
-    settled: int  # it stops after a pass that changes fewer labels
-    searched: int  # or that searches more rows, where boxes or bounds might have held them
+    settled: int = 0  # it stops after a pass that changes fewer labels
+    searched: int = 0  # or that searches more rows, where boxes or bounds might have held them
     bounds: BoundsAhead | None = None  # where they hold rows
 
 

@@ -123,8 +123,8 @@ class Plan:
     def _forget(self) -> None:
         self._labels: Any = None
         self._lanes: Any = None
-        if self.__dict__.get("pruning"):  # it is made when it is needed: a fit in one call needs none
-            self.pruning.forget()  # type: ignore[union-attr]
+        if "pruning" in self.__dict__ and self.pruning:  # made when it is needed: a fit in one call needs none
+            self.pruning.forget()
         self._age, self._moved = 0, 0
         self._drawn: tuple[Any, np.ndarray] | None = None
 
@@ -207,7 +207,7 @@ class Plan:
         few = self._lanes is not None and self._moved < self.rows.shape[0] // 4 and self._age < 15
         exact = self.operations.accumulate_moves is None or not few
         if self.operations.search_pass:
-            return self._step_in_one(centers, "begin" if exact else "moves", Ahead(most, tol, 0, self.rows.shape[0]))
+            return self._step_in_one(centers, "begin" if exact else "moves", Ahead(most, tol))
         return self._search(centers, self._add_up if exact else self._add_moves)._replace(exact=exact)
 
     def move_centers(self, step: Step, centers: Any) -> tuple[Any, Any]:

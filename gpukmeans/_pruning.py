@@ -107,7 +107,7 @@ class Pruning:
         if boxed and self._boxes:
             return self._boxes.ahead(most, tol)
         awaited = (self._boxes and self._boxes.pay) or (self.bounds and self.bounds.is_resting)
-        return None if awaited else Ahead(most, tol, self.bounds.settled_below if self.bounds else 0, n)
+        return None if awaited else Ahead(most, tol, self.bounds.settled_below if self.bounds else 0)
 
     def _search_by_directions(self, request: Request) -> Searched:
         """A pass by the leading directions of the rows, where that pays."""

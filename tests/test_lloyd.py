@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn.cluster
 from sklearn.exceptions import ConvergenceWarning
+from test_accepted_input import unaligned
 from test_bounds import data
 
 from gpukmeans import KMeans, _batches, _bounds, _boxes, _pruning
@@ -19,6 +20,8 @@ from gpukmeans._lloyd import relocate_empty, update_centers
 from gpukmeans._prepare import prepare
 from gpukmeans._sums import Partial, Step, make_grid, side_by_side
 from gpukmeans._threads import Workers
+
+COMPILED = pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
 
 
 def plan_and_step(X, centers, weights=None):
@@ -95,7 +98,7 @@ def test_moves_cost_the_sums_no_digits(d, weighted, most, monkeypatch):
         assert moved[0, q] == pytest.approx(expected, rel=0, abs=units * np.spacing(plan.frame.shift[q]))
 
 
-@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@COMPILED
 @pytest.mark.parametrize(
     ("n", "d", "k"), [(63, 32, 3), (64, 33, 32), (5_001, 40, 7), (5_001, 40, 33), (2_500, 784, 10)]
 )
@@ -116,7 +119,7 @@ def test_sums_of_floats_lose_no_digit(isa, n, d, k, layout, offset):
         assert step.partial.counts[j] == step.partial.weights[j] == len(mine)
 
 
-@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@COMPILED
 @pytest.mark.parametrize("zeros", [False, True])
 def test_sums_of_floats_that_differ_much_lose_no_digit(isa, zeros):
     """A plain sum of 64 of them would: those of some features are told from the others, lane by lane."""
@@ -134,15 +137,14 @@ def test_sums_of_floats_that_differ_much_lose_no_digit(isa, zeros):
         np.testing.assert_array_max_ulp(found.sums[j], np.array(exact), 1)
 
 
-@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@COMPILED
 @pytest.mark.parametrize("weighted", [False, True])
 def test_parts_of_converted_rows_change_no_bit(isa, monkeypatch, weighted):
     """Rows in odd memory are converted part by part, and added up as if they were not."""
     X = np.random.default_rng(2).normal(size=(3_001, 40)).astype(np.float32)
-    odd = np.frombuffer(b"\0" + X.tobytes(), np.uint8)[1:].view(np.float32).reshape(X.shape)
     weights = np.random.default_rng(3).random(3_001) if weighted else None
     monkeypatch.setattr(passes, "_PART_ELEMENTS", 5_000)
-    (_, ours), (_, theirs) = (plan_and_step(rows, X[:7].astype(np.float64), weights) for rows in (odd, X))
+    (_, ours), (_, theirs) = (plan_and_step(rows, X[:7].astype(np.float64), weights) for rows in (unaligned(X), X))
     for one, other in zip(ours.partial, theirs.partial, strict=True):
         assert np.array_equal(one, other)
 
@@ -303,7 +305,7 @@ def rows_and_start(rng, kind):
     return X, centers
 
 
-@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@COMPILED
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")  # one iteration does not fill the empty one
 @pytest.mark.parametrize("kind", ["rows", "a cluster without rows", "one that loses its rows", "copies"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -326,7 +328,7 @@ def test_iterations_in_one_call_are_those_one_by_one(monkeypatch, kind, dtype, m
     assert np.array_equal(ours.cluster_centers_, slow.cluster_centers_)
 
 
-@pytest.mark.skipif(native() is None, reason="the compiled kernels were not built")
+@COMPILED
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("d", "k", "boxes"), [(1, 4, True), (2, 9, True), (3, 30, True), (4, 6, True), (2, 9, False), (12, 20, False)]
